@@ -1,0 +1,1 @@
+"""SSI Sidebar: SAP Cloud for Customer beside the e-mail it belongs to. Distribution `ssi-sidebar`."""

@@ -1,0 +1,287 @@
+"""The TokenVault: the only holder of refresh tokens, and the one who seals other secrets of tenants and users.
+
+A connection's credentials are one sealed JSON value in its row: the refresh token and the access tokens that are still good,
+so that another process, or the next one, need not ask Entra again. They change only under the connection's lease, with its
+fencing token; of many callers in threads and processes one refreshes and the others read what it stored. In memory an access
+token is trusted for a minute, then the row decides again: a connection that was forgotten is closed everywhere by then.
+
+What is not here: whose connection it is (services), and how tokens are exchanged (oauth).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from server import logs
+from server.auth.oauth import Entra, InteractionRequired, Tokens
+from server.auth.secrets import Secrets
+from server.errors import NeedsReauth, Transient
+from server.store import Connection, Store
+
+_MARGIN = timedelta(seconds=60)  # a token handed out is good for at least so long
+_TRUST = timedelta(seconds=60)  # then memory asks the row again
+_KEY_TRUST = timedelta(minutes=5)
+_LEASE_S = 30.0  # longer than an exchange, which is at most two calls of Settings.identity_timeout_s
+_WAIT_S = 35.0  # outlasts the lease of a holder that died
+_POLL_S = 0.1
+_REMEMBERED = 10_000
+_KEPT_TOKENS = 4  # access tokens per connection, one for each set of scopes
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _AccessToken:
+    scopes: frozenset[str]  # as asked for
+    token: str = field(repr=False)
+    expires_at: datetime
+
+    def is_good(self, now: datetime) -> bool:
+        return self.expires_at - _MARGIN > now
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """What a connection's sealed column holds."""
+
+    refresh_token: str = field(repr=False)
+    tokens: tuple[_AccessToken, ...]
+
+    def usable(self, scopes: frozenset[str], now: datetime) -> _AccessToken | None:
+        return next((t for t in self.tokens if t.scopes == scopes and t.is_good(now)), None)
+
+    def to_json(self) -> bytes:
+        tokens = [[sorted(t.scopes), t.token, t.expires_at.isoformat()] for t in self.tokens]
+        return json.dumps({"refresh_token": self.refresh_token, "tokens": tokens}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> _Credentials:
+        body = json.loads(text)
+        tokens = (_AccessToken(frozenset(s), token, datetime.fromisoformat(at)) for s, token, at in body["tokens"])
+        return cls(body["refresh_token"], tuple(tokens))
+
+
+class TokenVault:
+    """Valid access tokens for connections, sealed secrets for everybody. Thread-safe; one per process."""
+
+    def __init__(
+        self,
+        store: Store,
+        secrets: Secrets,
+        entra: Entra,
+        now: Callable[[], datetime],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._entra = entra
+        self._now = now
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[tuple[str, frozenset[str]], tuple[_AccessToken, datetime]] = OrderedDict()
+        self._wrapped_keys: dict[str, tuple[bytes, datetime]] = {}
+        self._busy: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
+
+    def adopt(self, connection: Connection, assertion: str, scopes: Iterable[str]) -> None:
+        """Exchange a person's access token for our API, just verified to be theirs, for lasting access to their mailbox.
+
+        Does nothing if somebody else did it since `connection` was read.
+
+        Raises: NeedsReauth if the person must consent or sign in, which is also noted on the connection; Transient; Rejected
+        if Entra finds our request wrong.
+        """
+        wanted = frozenset(scopes)
+        with self._held(connection.id) as fence:
+            current = self._read(connection.id)
+            if current.state == "active" and current.credentials != connection.credentials:
+                return
+            try:
+                tokens = self._entra.on_behalf_of(assertion, current.issuer_tenant, wanted)
+            except NeedsReauth as error:
+                raise self._give_up(current, fence, error) from error
+            if tokens.refresh_token is None:
+                refused = NeedsReauth("Microsoft 365 gave no lasting access to the mailbox. Please sign in again.")
+                raise self._give_up(current, fence, refused)
+            self._keep(current, fence, _Credentials(tokens.refresh_token, ()), wanted, tokens)
+
+    def access_token(self, connection_id: str, scopes: Iterable[str]) -> str:
+        """Return a token valid for at least 60 s, refreshed under the connection's lease if needed.
+
+        Raises: NeedsReauth if a person must sign in, which is also noted on the connection; Transient; NotFound if there is no
+        such connection; Rejected if Entra finds our request wrong.
+        """
+        wanted = frozenset(scopes)
+        found = self._recall(connection_id, wanted)
+        if found is None:
+            found = self._stored(self._read(connection_id), wanted)
+        if found is None:
+            with self._one_thread(connection_id):
+                found = self._recall(connection_id, wanted) or self._refreshed(connection_id, wanted)
+        return found.token
+
+    def forget(self, connection_id: str) -> None:
+        """Erase a connection's tokens; it needs a new sign-in.
+
+        Raises: Transient; NotFound if there is no such connection.
+        """
+        self._read(connection_id)
+        with self._held(connection_id) as fence, self._store.transaction() as tx:
+            if tx.save_credentials(connection_id, fence, None, self._now()):
+                tx.set_connection_state(connection_id, "needs_reauth", "The mailbox is not connected.", self._now())
+        with self._lock:
+            for key in [key for key in self._remembered if key[0] == connection_id]:
+                del self._remembered[key]
+
+    def new_data_key(self) -> bytes:
+        """Return a fresh data key for a tenant that is being made, wrapped."""
+        return self._secrets.new_data_key()
+
+    def seal(self, tenant_id: str, row: str, column: str, plaintext: bytes) -> bytes:
+        """Seal a secret for one column of one row of a tenant.
+
+        Raises: CannotOpen if the tenant's key belongs to another installation; NotFound if there is no such tenant.
+        """
+        return self._secrets.seal(self._wrapped_key(tenant_id), plaintext, context=f"{tenant_id}:{row}:{column}")
+
+    def open(self, tenant_id: str, row: str, column: str, sealed: bytes) -> bytes:
+        """Open what was sealed for this very place.
+
+        Raises: CannotOpen if it was sealed for another place or changed since; NotFound if there is no such tenant.
+        """
+        return self._secrets.open(self._wrapped_key(tenant_id), sealed, context=f"{tenant_id}:{row}:{column}")
+
+    def keyed_hash(self, tenant_id: str, text: str) -> bytes:
+        """Return 16 bytes by which `text` is found again within the tenant, and which do not show it.
+
+        Raises: CannotOpen, NotFound, as seal.
+        """
+        return self._secrets.keyed_hash(self._wrapped_key(tenant_id), text)
+
+    # Reading
+
+    def _read(self, connection_id: str) -> Connection:
+        with self._store.transaction(reading=True) as tx:
+            return tx.connection(connection_id)
+
+    def _credentials(self, connection: Connection) -> _Credentials:
+        """Raises: NeedsReauth if the connection is not open."""
+        if connection.state != "active" or connection.credentials is None:
+            reason = connection.reason or "The mailbox is not connected. Please sign in again."
+            raise NeedsReauth(reason, connection=connection.id)
+        return _Credentials.from_json(self.open(connection.tenant_id, connection.id, "credentials", connection.credentials))
+
+    def _stored(self, connection: Connection, scopes: frozenset[str]) -> _AccessToken | None:
+        found = self._credentials(connection).usable(scopes, self._now())
+        if found is not None:
+            self._remember(connection.id, found)
+        return found
+
+    def _recall(self, connection_id: str, scopes: frozenset[str]) -> _AccessToken | None:
+        now = self._now()
+        with self._lock:
+            token, until = self._remembered.get((connection_id, scopes), (None, now))
+            if token is None or until <= now or not token.is_good(now):
+                return None
+            self._remembered.move_to_end((connection_id, scopes))
+            return token
+
+    def _remember(self, connection_id: str, token: _AccessToken) -> None:
+        with self._lock:
+            self._remembered[connection_id, token.scopes] = (token, self._now() + _TRUST)
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+
+    def _wrapped_key(self, tenant_id: str) -> bytes:
+        now = self._now()
+        with self._lock:
+            wrapped, until = self._wrapped_keys.get(tenant_id, (None, now))
+        if wrapped is None or until <= now:
+            with self._store.transaction(reading=True) as tx:
+                wrapped = tx.wrapped_key(tenant_id)
+            with self._lock:
+                self._wrapped_keys[tenant_id] = (wrapped, now + _KEY_TRUST)
+        return wrapped
+
+    # Changing
+
+    def _refreshed(self, connection_id: str, scopes: frozenset[str]) -> _AccessToken:
+        with self._leased(connection_id) as fence:
+            connection = self._read(connection_id)
+            found = self._stored(connection, scopes)
+            if found is not None:
+                return found
+            credentials = self._credentials(connection)
+            try:
+                tokens = self._entra.refresh(credentials.refresh_token, connection.issuer_tenant, scopes)
+            except NeedsReauth as error:
+                raise self._give_up(connection, fence, error) from error
+            return self._keep(connection, fence, credentials, scopes, tokens)
+
+    def _keep(
+        self, connection: Connection, fence: int, old: _Credentials, scopes: frozenset[str], tokens: Tokens
+    ) -> _AccessToken:
+        now = self._now()
+        fresh = _AccessToken(scopes, tokens.access_token, tokens.expires_at)
+        others = tuple(t for t in old.tokens if t.scopes != scopes and t.is_good(now))
+        credentials = _Credentials(tokens.refresh_token or old.refresh_token, (fresh, *others)[:_KEPT_TOKENS])
+        sealed = self.seal(connection.tenant_id, connection.id, "credentials", credentials.to_json())
+        with self._store.transaction() as tx:
+            kept = tx.save_credentials(connection.id, fence, sealed, now)
+        if not kept:
+            # Whoever took over has stored newer tokens; using ours as well would keep two lines of them alive.
+            raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
+        self._remember(connection.id, fresh)
+        return fresh
+
+    def _give_up(self, connection: Connection, fence: int, error: NeedsReauth) -> NeedsReauth:
+        """Note on the connection that a person is needed, unless somebody took over meanwhile; return what to raise."""
+        now = self._now()
+        with self._store.transaction() as tx:
+            if tx.save_credentials(connection.id, fence, connection.credentials, now):
+                tx.set_connection_state(connection.id, "needs_reauth", str(error), now)
+        log.info("connection needs reauth", connection=connection.id, provider=connection.provider, reason=str(error))
+        claims = error.claims if isinstance(error, InteractionRequired) else None
+        return InteractionRequired(str(error), claims=claims, connection=connection.id)
+
+    # Taking turns
+
+    @contextmanager
+    def _held(self, connection_id: str) -> Iterator[int]:
+        with self._one_thread(connection_id), self._leased(connection_id) as fence:
+            yield fence
+
+    @contextmanager
+    def _one_thread(self, connection_id: str) -> Iterator[None]:
+        """Let the threads of this process through one by one, so that only one of them polls for the lease."""
+        with self._lock:
+            busy = self._busy.setdefault(connection_id, threading.Lock())
+        with busy:
+            yield
+
+    @contextmanager
+    def _leased(self, connection_id: str) -> Iterator[int]:
+        """Hold the connection's lease, waiting for another process if need be. Raises: Transient if that takes too long."""
+        waited = 0.0
+        while (fence := self._lease(connection_id)) is None:
+            if waited >= _WAIT_S:
+                raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
+            self._sleep(_POLL_S)
+            waited += _POLL_S
+        try:
+            yield fence
+        finally:
+            with self._store.transaction() as tx:
+                tx.release_connection(connection_id, fence)
+
+    def _lease(self, connection_id: str) -> int | None:
+        with self._store.transaction() as tx:
+            return tx.lease_connection(connection_id, self._now(), _LEASE_S)

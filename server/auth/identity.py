@@ -1,0 +1,250 @@
+"""Who is calling: judge the access tokens that Microsoft Entra issues for our API.
+
+The signing keys come from the authority's metadata and are cached; a `kid` we do not know makes us look again, at most once a
+minute, so that forged ones cause no storm. Everything is checked against exact values: RS256 only, our audience, the issuer
+of the token's own tenant, version 2.0, a delegated scope, an authorised client, times. Header members that point to keys are
+refused. Sources: Entra "access tokens", "access token claims reference" (domain page outlook.md 2.3).
+
+It does not decide whether the tenant or the person is known to us; that is services.provisioning. The address in the claims is
+for display only: an identity is (tenant, subject).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+from jwt.algorithms import RSAAlgorithm
+
+from server import logs
+from server.errors import NeedsReauth, SsiError, Transient
+from server.transport import Gateway, raise_for_busy
+
+OFFICE_CLIENTS = frozenset(
+    {
+        "ea5a67f6-b6f3-4338-b240-c655ddc3cc8e",  # all Office hosts, for Office.auth.getAccessToken
+        "d3590ed6-52b3-4102-aeff-aad2292ab01c",  # Office and Outlook on the desktop
+        "bc59ab01-8403-45c6-8796-ac3ef710b3e3",  # Outlook on the web
+        "27922004-5251-4030-b22d-91ecd9a37ea4",  # Outlook for phones
+    }
+)
+"""Microsoft's own clients that an admin pre-authorises for an add-in (D:docs/develop/register-sso-add-in-aad-v2.md; the list for
+Outlook is in the Teams documentation on extending apps to Outlook)."""
+
+_LEEWAY_S = 60
+_REFETCH_S = 60.0  # at most one look at the authority in this time, whatever is asked for
+_FRESH = timedelta(hours=1)  # a key that Entra withdrew is refused after this
+_STALE = timedelta(hours=24)  # keys serve so long when the authority cannot be reached
+_MAX_TOKEN = 16 * 1024
+_MIN_KEY_BITS = 2048
+_HEADER = frozenset({"alg", "typ", "kid", "x5t"})
+_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_OURS = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub", "verify_jti")
+_ONLY_SIGNATURE: Any = dict.fromkeys(_OURS, False)  # the rest is checked here, by our clock and exactly
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a good token says. The identity is `tenant` and `subject`; nothing else of it may decide what somebody may do."""
+
+    issuer: str
+    tenant: str  # Entra tenant id (`tid`), a lower-case GUID
+    subject: str  # Entra object id (`oid`), a lower-case GUID
+    email: str = field(repr=False)  # preferred_username: may change, may be empty, proves nothing
+    name: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    public: Any
+    issuer: str | None  # the issuer it is good for, may hold {tenantid}; None: any
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    by_id: Mapping[str, _Key]
+    fetched_at: datetime
+
+
+class Verifier:
+    """Judges bearer tokens. Thread-safe; one per process, since it holds the keys.
+
+    `authority` is the sign-in origin without tenant; `audience` holds our client id and, if used, our api:// URI. Clients other
+    than ourselves (by the client ids in `audience`) and `clients` may not hold tokens for us.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        authority: str,
+        audience: frozenset[str],
+        required_scope: str = "access_as_user",
+        now: Callable[[], datetime],
+        clients: frozenset[str] = OFFICE_CLIENTS,
+    ) -> None:
+        self._gateway = gateway
+        self._authority = authority.rstrip("/")
+        self._audience = audience
+        self._scope = required_scope
+        self._now = now
+        self._clients = clients | {name for name in audience if _GUID.fullmatch(name)}
+        self._lock = threading.Lock()
+        self._keys: _Keys | None = None
+        self._tried_at: datetime | None = None
+        self._failure: SsiError | None = None
+
+    def verify(self, bearer: str) -> Claims:
+        """Return what the token says of its holder.
+
+        Raises: NeedsReauth if it is not good (any more); Transient if the authority's keys cannot be fetched.
+        """
+        kid = _key_id(bearer)
+        key = self._key(kid)
+        try:
+            claims = jwt.decode(bearer, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE)
+        except (jwt.PyJWTError, ValueError) as error:
+            raise _refused("its signature is not good") from error
+        self._check_times(claims)
+        self._check_origin(claims, key)
+        self._check_purpose(claims)
+        return Claims(
+            issuer=claims["iss"],
+            tenant=claims["tid"],
+            subject=claims["oid"],
+            email=_text(claims, "preferred_username"),
+            name=_text(claims, "name"),
+            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+        )
+
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
+        now = self._now().timestamp()
+        times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
+        if not {"exp", "iat"} <= times.keys() or not all(type(value) is int and 0 < value < 2**40 for value in times.values()):
+            raise _refused("its times are missing or malformed")
+        if times["exp"] <= now - _LEEWAY_S:
+            raise _refused("it has expired")
+        if times["iat"] > now + _LEEWAY_S or times.get("nbf", 0) > now + _LEEWAY_S:
+            raise _refused("it is not valid yet")
+
+    def _check_origin(self, claims: Mapping[str, Any], key: _Key) -> None:
+        """The issuer must be that of the token's own tenant, and the key must be good for that issuer."""
+        tenant, issuer = _text(claims, "tid"), _text(claims, "iss")
+        if not _GUID.fullmatch(tenant) or not _GUID.fullmatch(_text(claims, "oid")):
+            raise _refused("it names no tenant or person")
+        if issuer != f"{self._authority}/{tenant}/v2.0":
+            raise _refused("another issuer made it")
+        if key.issuer is not None and key.issuer.replace("{tenantid}", tenant) != issuer:
+            raise _refused("its key belongs to another issuer")
+
+    def _check_purpose(self, claims: Mapping[str, Any]) -> None:
+        """An access token for our API, for a person, held by a client that may: no id token, no Graph token, no daemon's."""
+        if _text(claims, "aud") not in self._audience:
+            raise _refused("it was issued for another service")
+        if claims.get("ver") != "2.0":
+            raise _refused("it is not of version 2.0")
+        if self._scope not in _text(claims, "scp").split(" "):
+            raise _refused("it does not allow to act as the person here")
+        if _text(claims, "azp") not in self._clients:
+            raise _refused("another application holds it")
+
+    def _key(self, kid: str) -> _Key:
+        with self._lock:
+            keys = self._keys
+            if keys is None or self._now() - keys.fetched_at > _FRESH or kid not in keys.by_id:
+                keys = self._look_again(keys)
+        if keys is not None and kid in keys.by_id:
+            return keys.by_id[kid]
+        if self._failure is not None or keys is None:
+            raise Transient("The keys of the sign-in service cannot be fetched.", retry_after_s=_REFETCH_S) from self._failure
+        raise _refused("no key of the sign-in service made it")
+
+    def _look_again(self, keys: _Keys | None) -> _Keys | None:
+        """Fetch the keys unless that was just tried; return the usable ones. Hold the lock: one fetch serves all who wait."""
+        now = self._now()
+        if self._tried_at is None or not 0 <= (now - self._tried_at).total_seconds() < _REFETCH_S:
+            self._tried_at = now
+            try:
+                self._keys = keys = _Keys(self._fetch(), now)
+                self._failure = None
+            except SsiError as error:
+                if self._failure is None:
+                    log.warning("signing keys cannot be fetched", authority=self._authority, kept=keys is not None)
+                self._failure = error
+        if keys is not None and now - keys.fetched_at > _STALE:
+            return None
+        return keys
+
+    def _fetch(self) -> dict[str, _Key]:
+        metadata = self._get(f"{self._authority}/common/v2.0/.well-known/openid-configuration")
+        if metadata.get("issuer") != f"{self._authority}/{{tenantid}}/v2.0":
+            raise Transient("The sign-in service describes itself by another issuer.")
+        jwks_uri = _text(metadata, "jwks_uri")
+        if not jwks_uri.startswith(self._authority + "/"):
+            raise Transient("The sign-in service keeps its keys elsewhere.")
+        entries = self._get(jwks_uri).get("keys")
+        found = dict(filter(None, map(_read_key, entries if isinstance(entries, list) else [])))
+        if not found:
+            raise Transient("The sign-in service publishes no keys.")
+        return found
+
+    def _get(self, url: str) -> dict[str, Any]:
+        reply = self._gateway.send("GET", url, max_bytes=1024 * 1024)
+        raise_for_busy(reply, self._gateway.peer, changes=False)
+        try:
+            body = json.loads(reply.content)
+        except ValueError:
+            body = None
+        if reply.status != 200 or not isinstance(body, dict):
+            raise Transient("The sign-in service did not describe itself.")
+        return body
+
+
+def _key_id(bearer: str) -> str:
+    """Read the header of a token, of which nothing is trusted but the choice among our own keys."""
+    if len(bearer) > _MAX_TOKEN or not bearer.isascii():  # an encoding error would carry the token into the log
+        raise _refused("it is not a token")
+    try:
+        header = jwt.get_unverified_header(bearer)
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise _refused("it is not a token") from error
+    if header.get("alg") != "RS256" or not header.keys() <= _HEADER or header.get("typ", "JWT") != "JWT":
+        raise _refused("its header is not one of the sign-in service")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise _refused("it names no key")
+    return kid
+
+
+def _read_key(entry: Any) -> tuple[str, _Key] | None:
+    """Return a published key by its id; None for one that is not meant, or not fit, for RS256 signatures."""
+    if not isinstance(entry, dict) or entry.get("kty") != "RSA" or not isinstance(entry.get("kid"), str):
+        return None
+    if entry.get("use", "sig") != "sig" or entry.get("alg", "RS256") != "RS256":
+        return None
+    try:
+        public = RSAAlgorithm.from_jwk({name: entry[name] for name in ("kty", "n", "e")})
+    except (jwt.PyJWTError, ValueError, KeyError):
+        return None
+    issuer = entry.get("issuer")
+    if public.key_size < _MIN_KEY_BITS or not (issuer is None or isinstance(issuer, str)):
+        return None
+    return entry["kid"], _Key(public, issuer)
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _refused(why: str) -> NeedsReauth:
+    return NeedsReauth(f"The sign-in is not valid here: {why}. Please sign in again.")

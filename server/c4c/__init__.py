@@ -1,0 +1,548 @@
+"""Our questions to SAP Cloud for Customer, in the product's terms: who is behind an address, is a message saved, save it.
+
+C4C is one user's view of one tenant. Its methods say how many round trips they take; the protocol is `odata`, the names are in
+`mapping`. It stores nothing, caches nothing and decides nothing about what should be shown or saved.
+
+Any method may raise NeedsReauth (the user's sign-in is no longer good), Forbidden (C4C does not let this user ask) and
+Transient; the rest is listed per method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal
+
+from server.c4c.links import DeepLinks, LinkType
+from server.c4c.mapping import (
+    ACTIVITY_EXPAND,
+    ACTIVITY_SELECT,
+    CODE_LISTS,
+    SHAPES,
+    ActivityDraft,
+    Addressee,
+    Codes,
+    File,
+    RecordUrl,
+    activity,
+    attachment_body,
+    email_body,
+    groupware_item_id,
+    link_bodies,
+    record,
+)
+from server.c4c.odata import (
+    Answers,
+    ODataClient,
+    Read,
+    Result,
+    Row,
+    Write,
+    any_of,
+    as_text,
+    as_time,
+    can_ask_for,
+    entity,
+    equals,
+    moment,
+)
+from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef, RecordType
+from server.errors import Forbidden, InvalidInput, NotFound, Transient, Unknown
+
+__all__ = [
+    "C4C",
+    "ActivityDraft",
+    "AddressPage",
+    "Addressee",
+    "Answer",
+    "Asked",
+    "Codes",
+    "DeepLinks",
+    "Employee",
+    "File",
+    "Known",
+    "LinkType",
+    "Me",
+    "ODataClient",
+    "Question",
+]
+
+Asked = RecordType | Literal["employee", "activity"]
+"""What a part of a lookup was about."""
+
+_ADDRESSED: tuple[RecordType, ...] = ("contact", "individual_customer", "account", "lead")
+_BATCH_SIZE = 50  # SAP's advice for reads in one batch (c4c-odata.md, S14)
+_LONGEST_URL = 1500  # characters; C4C has a limit and does not name it (S1), so longer questions go into a batch
+_EMPLOYEES = "EmployeeBasicDataCollection"
+_EMPLOYEE_SELECT = ("ObjectID", "EmployeeID", "BusinessPartnerID", "UserID", "FormattedName", "Email")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the sidebar wants to know about one message.
+
+    `addresses` are all spellings to ask for, `known` are ObjectIDs that the spelling index has for them.
+    """
+
+    addresses: tuple[str, ...]
+    known: Mapping[RecordType, tuple[str, ...]] = field(default_factory=dict)
+    message_key: str | None = None
+    leads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What C4C said. Every record's spelling of an address is C4C's; compare without case.
+
+    An empty answer to a question with several values proves nothing, because C4C's `or` may silently find nothing: those
+    types are `unproven` until `verify` has asked one by one. What has a next page is `truncated`.
+    """
+
+    records: tuple[Record, ...] = ()
+    employees: frozenset[str] = frozenset()  # addresses of colleagues
+    activities: tuple[Activity, ...] = ()  # oldest first
+    unproven: frozenset[Asked] = frozenset()
+    truncated: frozenset[Asked] = frozenset()
+    failed: Mapping[Asked, str] = field(default_factory=dict)  # parts that failed by themselves -> a sentence
+    not_asked: frozenset[str] = frozenset()  # addresses that no filter can ask for (`*`, control characters)
+    server_ms: float = 0.0
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Employee:
+    """A colleague. `party_id` is what owner and sender fields take."""
+
+    id: str  # ObjectID
+    user_id: str
+    employee_id: str
+    business_partner_id: str
+    name: str
+    email: str
+
+    @property
+    def party_id(self) -> str:
+        """EmployeeID, or the business partner's number where the tenant keeps no employee numbers [inferred]."""
+        return self.employee_id or self.business_partner_id
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a save must know before it writes."""
+
+    activities: tuple[Activity, ...]  # those of the message key, oldest first; more than one is a double to be removed
+    records: tuple[Record, ...]  # the links that exist and that the user may see
+    employee: Employee | None  # the user
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Who C4C says the user is."""
+
+    user_id: str
+    employee_id: str
+    business_partner_id: str
+    name: str
+    email: str
+    is_locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPage:
+    """Addresses for the spelling index: (ObjectID, address as stored, changed at or None). An empty page is the end."""
+
+    rows: tuple[tuple[str, str, datetime | None], ...]
+    after: str  # cursor of the next page
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A read of a lookup; `values` are what it asked for, folded, to check what came back."""
+
+    about: Asked
+    read: Read
+    values: frozenset[str]
+    by_id: bool = False
+
+
+class C4C:
+    """One user's C4C.
+
+    `record_url` builds links (see DeepLinks). With `parallel` lookups ask in up to as many GETs at a time as the client's
+    pool has threads, instead of one $batch; which is faster is not known (c4c-odata.md section 5).
+    """
+
+    def __init__(self, odata: ODataClient, *, codes: Codes, record_url: RecordUrl, parallel: bool = False) -> None:
+        self._odata = odata
+        self._codes = codes
+        self._url = record_url
+        self._parallel = parallel
+
+    # --- lookup ---
+
+    def look_up(self, question: Question) -> Answer:
+        """Ask everything about one message in one round trip.
+
+        Raises: the first error, if every part failed.
+        """
+        addresses, not_asked = _askable(question.addresses)
+        types = [type for type in _ADDRESSED if question.leads or type != "lead"]
+        parts = [_by_address(type, addresses) for type in types] + [_employees(addresses)] if addresses else []
+        parts += [_by_id(type, ids) for type, ids in question.known.items() if ids and (question.leads or type != "lead")]
+        if question.message_key is not None:
+            parts.append(_by_key(question.message_key))
+        return self._answer(parts, not_asked)
+
+    def verify(
+        self, addresses: Iterable[str], types: Iterable[Asked], known: Mapping[RecordType, tuple[str, ...]] | None = None
+    ) -> Answer:
+        """Ask again with one equality each, whose empty answer can be believed; one batch for each 50 questions."""
+        askable, not_asked = _askable(addresses)
+        parts: list[_Part] = []
+        for type in dict.fromkeys(types):
+            if type == "employee":
+                parts += [_employees((address,)) for address in askable]
+            elif type != "activity" and SHAPES[type].address:
+                parts += [_by_address(type, (address,)) for address in askable]
+                parts += [_by_id(type, (id,)) for id in (known or {}).get(type, ())]
+        return self._answer(parts, not_asked)
+
+    def records(self, refs: Sequence[RecordRef]) -> list[Record]:
+        """Return the records that exist and are visible, in the order of `refs`.
+
+        One batch; a second one if an answer about several records of a type is not complete.
+        """
+        parts = _by_refs(refs)
+        found = self._records(parts, self._ask([part.read for part in parts]))
+        return self._completed(refs, found)
+
+    def named(self, parties: Iterable[str], documents: Iterable[tuple[RecordType, str]]) -> list[Record]:
+        """Return the records with these human ids: what links that no address matched are called. One batch.
+
+        A party may be a contact, an individual customer or an account; a document's type must be known.
+        """
+        numbers_of_parties = list(parties)
+        wanted: dict[RecordType, list[str]] = {type: list(numbers_of_parties) for type in sorted(PARTY_TYPES)}
+        for type, number in documents:
+            wanted.setdefault(type, []).append(number)
+        parts = [_by_number(type, number) for type, numbers in wanted.items() for number in dict.fromkeys(numbers)]
+        parts = [part for part in parts if all(map(can_ask_for, part.values))]
+        return list(self._records(parts, self._ask([part.read for part in parts])).values())
+
+    # --- saving ---
+
+    def before_save(self, message_key: str, refs: Sequence[RecordRef], user_id: str) -> Known:
+        """Return the activities of this message, the records to link and the user's employee. One batch (see `records`).
+
+        Raises: Rejected or NotFound if one of the questions is refused.
+        """
+        parts = [_by_key(message_key), *_by_refs(refs)]
+        employee = Read(_EMPLOYEES, filter=equals("UserID", user_id), select=_EMPLOYEE_SELECT)
+        answers = self._ask([*(part.read for part in parts), employee])
+        found = self._records(parts[1:], Answers(answers.results[1:-1], 0, 0))
+        people = [_employee(row) for row in answers.results[-1].or_raise().rows]
+        mine = (person for person in people if person.user_id.casefold() == user_id.casefold())
+        activities = self._activities(parts[0], answers.results[0].or_raise().rows)
+        return Known(activities, tuple(self._completed(refs, found)), next(mine, None))
+
+    def create_activity(self, draft: ActivityDraft) -> Activity:
+        """Create the activity with all its children in one call.
+
+        Raises: Unknown if C4C may have created it; Rejected with C4C's reason; InvalidInput for a key that cannot be stored.
+        """
+        body = email_body(draft, self._codes)
+        row = self._odata.create("EMailCollection", body)
+        if not as_text(row.get("ObjectID")):
+            raise Unknown("SAP Cloud for Customer did not name what it created.")
+        # C4C does not echo the children (c4c-odata.md section 1), so what was sent stands for them.
+        sent = {**body, **{name: row.get(name) for name in ("ObjectID", "ID")}}
+        names = frozenset(one["Name"] for one in body.get("EMailAttachments", ()))
+        return replace(activity(sent, self._codes, self._url), attachment_names=names)
+
+    def activities(self, message_key: str) -> list[Activity]:
+        """Return the activities of this message that the user may see, oldest first. One GET."""
+        part = _by_key(message_key)
+        return list(self._activities(part, self._odata.rows(part.read)))
+
+    def activity(self, activity_id: str) -> Activity:
+        """Return one activity, without attachment names. One GET. Raises: NotFound."""
+        read = Read("EMailCollection", key=activity_id, select=ACTIVITY_SELECT, expand=ACTIVITY_EXPAND)
+        rows = self._odata.ask(read).rows
+        if len(rows) != 1:
+            raise NotFound("SAP Cloud for Customer does not have this activity.")
+        return activity(rows[0], self._codes, self._url)
+
+    def attachment_names(self, activity_id: str) -> set[str]:
+        """Return the names of the files that the activity has. Their content is left out by $select [S5]."""
+        read = Read(
+            "EMailAttachmentsCollection",
+            filter=equals("ParentObjectID", activity_id),
+            select=("ObjectID", "ParentObjectID", "Name"),
+            orderby="ObjectID",
+        )
+        rows = (row for row in self._odata.rows(read) if as_text(row.get("ParentObjectID")) in ("", activity_id))
+        return {name for row in rows if (name := as_text(row.get("Name")))}
+
+    def attach(self, activity_id: str, file: File) -> None:
+        """Add one file, in a request of its own. Raises: Unknown, Rejected, NotFound."""
+        body = {"ParentObjectID": activity_id, **attachment_body(file, self._codes)}
+        self._odata.create("EMailAttachmentsCollection", body, wants_row=False)
+
+    def add_links(self, activity: Activity, links: Sequence[Record]) -> None:
+        """Link what the activity is not yet linked to: one changeset, all or nothing; no request if nothing is missing.
+
+        Raises: Unknown, Rejected.
+        """
+        missing = [link for link in links if not self._is_linked(activity, link)]
+        parties, references = link_bodies(missing, self._codes)
+        parent = {"ParentObjectID": activity.id}
+        writes = [Write("POST", entity("EMailInvolvedPartiesCollection"), {**parent, **body}) for body in parties]
+        writes += [Write("POST", entity("EMailBTDReferenceCollection"), {**parent, **body}) for body in references]
+        if writes:
+            self._odata.changeset(writes)
+
+    def delete_activity(self, activity_id: str) -> None:
+        """Delete an activity, for a proven double of our own; one that is gone already is success. Raises: Unknown, Rejected."""
+        try:
+            self._odata.change(Write("DELETE", entity("EMailCollection", activity_id)))
+        except NotFound:
+            return
+
+    # --- the tenant ---
+
+    def who_am_i(self) -> Me:
+        """Return the signed-in user. Raises: Rejected."""
+        rows = self._odata.ask(Read("IdentityGetLoggedInUserInfo")).rows
+        if not rows:
+            raise Transient("SAP Cloud for Customer did not say who the user is.")
+        row = rows[0]
+        return Me(
+            user_id=as_text(row.get("UserID")),
+            employee_id=as_text(row.get("EmployeeID")),
+            business_partner_id=as_text(row.get("BusinessPartnerID")),
+            name=as_text(row.get("UserName")),
+            email=as_text(row.get("Email")),
+            is_locked=any(row.get(name) is True for name in ("InactiveIndicator", "PasswordLockedIndicator")),
+        )
+
+    def code_lists(self) -> dict[str, dict[str, str]]:
+        """Return the tenant's value lists that saving depends on: entity set -> code -> description. One batch."""
+        answers = self._odata.batch([Read(name) for name in CODE_LISTS])
+        return {
+            name: {as_text(row.get("Code")): as_text(row.get("Description")) for row in result.or_raise().rows}
+            for name, result in zip(CODE_LISTS, answers.results, strict=True)
+        }
+
+    def addresses(
+        self, type: RecordType, since: datetime | None = None, after: str | None = None, *, page: int = 1000
+    ) -> AddressPage:
+        """Return a page of records in the order in which they changed, from `since` (inclusive) or from the cursor `after`.
+
+        Only an empty page proves the end. Records that change while the pages are read may come twice.
+        Raises: InvalidInput for a type without addresses or a cursor that is not ours.
+        """
+        shape = SHAPES[type]
+        if not shape.address:
+            raise InvalidInput("type", "has no e-mail address")
+        start, skip = (since, 0) if after is None else _position(after)
+        read = Read(
+            shape.entity_set,
+            filter="" if start is None else f"EntityLastChangedOn ge {moment(start)}",
+            select=("ObjectID", shape.address, "EntityLastChangedOn"),
+            orderby="EntityLastChangedOn,ObjectID",
+            top=page,
+            skip=skip,
+        )
+        rows = self._odata.ask(read).rows
+        changed = [as_time(row.get("EntityLastChangedOn")) for row in rows]
+        listed = zip(rows, changed, strict=True)
+        return AddressPage(
+            tuple((as_text(row.get("ObjectID")).upper(), as_text(row.get(shape.address)), at) for row, at in listed),
+            _cursor(start, skip, changed),
+        )
+
+    # --- inside ---
+
+    def _ask(self, reads: Sequence[Read]) -> Answers:
+        if not reads:
+            return Answers((), 0.0, 0)
+        if self._parallel and all(len(read.target) <= _LONGEST_URL for read in reads):
+            return self._odata.parallel(reads)
+        return self._odata.batch(reads)
+
+    def _answer(self, parts: Sequence[_Part], not_asked: frozenset[str]) -> Answer:
+        results: list[Result] = []
+        server_ms, requests = 0.0, 0
+        for some in _chunks(parts, _BATCH_SIZE):
+            answers = self._ask([part.read for part in some])
+            results += answers.results
+            server_ms, requests = server_ms + answers.server_ms, requests + answers.requests
+        errors = {part.about: result.error for part, result in zip(parts, results, strict=True) if result.error}
+        if parts and all(result.error for result in results):
+            raise next(iter(errors.values()))
+        return self._read_answer(parts, results, not_asked, {a: str(e) for a, e in errors.items()}, server_ms, requests)
+
+    def _read_answer(
+        self,
+        parts: Sequence[_Part],
+        results: Sequence[Result],
+        not_asked: frozenset[str],
+        failed: Mapping[Asked, str],
+        server_ms: float,
+        requests: int,
+    ) -> Answer:
+        employees: set[str] = set()
+        activities: tuple[Activity, ...] = ()
+        unproven: set[Asked] = set()
+        truncated: set[Asked] = set()
+        for part, result in zip(parts, results, strict=True):
+            if result.next is not None:
+                truncated.add(part.about)
+            if len(part.values) > 1 and not result.rows and result.error is None:
+                unproven.add(part.about)
+            if part.about == "employee":
+                employees.update(a for row in result.rows if (a := as_text(row.get("Email"))).casefold() in part.values)
+            elif part.about == "activity":
+                activities = self._activities(part, result.rows)
+        found = self._records(parts, Answers(tuple(results), 0, 0), strict=False)
+        return Answer(
+            records=tuple(found.values()),
+            employees=frozenset(employees),
+            activities=activities,
+            unproven=frozenset(unproven),
+            truncated=frozenset(truncated),
+            failed=failed,
+            not_asked=not_asked,
+            server_ms=server_ms,
+            requests=requests,
+        )
+
+    def _records(self, parts: Sequence[_Part], answers: Answers, *, strict: bool = True) -> dict[RecordRef, Record]:
+        """Return what the rows hold that was really asked for: C4C's filter is not always to be believed [S5].
+
+        Raises: with `strict` the first error that does not just mean that the user cannot have the record.
+        """
+        found: dict[RecordRef, Record] = {}
+        for part, result in zip(parts, answers.results, strict=True):
+            if strict and result.error is not None and not isinstance(result.error, NotFound | Forbidden):
+                raise result.error
+            if part.about == "employee" or part.about == "activity":
+                continue
+            for row in result.rows:
+                one = record(part.about, row, self._url)
+                if one.id and _was_asked(one, part):
+                    found.setdefault(one.ref, one)
+        return found
+
+    def _completed(self, refs: Sequence[RecordRef], found: dict[RecordRef, Record]) -> list[Record]:
+        """Ask one by one for what an `or` did not give, and put all into the order of `refs`."""
+        wanted = list(dict.fromkeys(_normal(ref) for ref in refs))
+        missing = [ref for ref in wanted if ref not in found]
+        several = {type for type in {ref.type for ref in missing} if sum(ref.type == type for ref in wanted) > 1}
+        parts = [_by_id(ref.type, (ref.id,)) for ref in missing if ref.type in several]
+        for some in _chunks(parts, _BATCH_SIZE):
+            found |= self._records(some, self._ask([part.read for part in some]))
+        return [found[ref] for ref in wanted if ref in found]
+
+    def _activities(self, part: _Part, rows: Iterable[Row]) -> tuple[Activity, ...]:
+        mine = (row for row in rows if as_text(row.get("GroupwareItemID")) in part.values)
+        return tuple(sorted((activity(row, self._codes, self._url) for row in mine), key=lambda a: (a.created_at, a.id)))
+
+    def _is_linked(self, to: Activity, link: Record) -> bool:
+        if link.type in PARTY_TYPES:
+            return link.human_id in to.parties
+        return (link.type, link.human_id) in to.documents
+
+
+# --- parts of questions ---------------------------------------------------------------------------------------------------
+
+
+def _askable(addresses: Iterable[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    given = dict.fromkeys(address.strip() for address in addresses if address.strip())
+    return tuple(a for a in given if can_ask_for(a)), frozenset(a for a in given if not can_ask_for(a))
+
+
+def _read(type: RecordType, filter: str) -> Read:
+    shape = SHAPES[type]
+    return Read(shape.entity_set, filter=filter, select=shape.select, expand=shape.expand, texts=shape.wants_texts)
+
+
+def _by_address(type: RecordType, addresses: tuple[str, ...]) -> _Part:
+    return _Part(type, _read(type, any_of(SHAPES[type].address, addresses)), frozenset(map(str.casefold, addresses)))
+
+
+def _by_id(type: RecordType, ids: Iterable[str]) -> _Part:
+    wanted = tuple(dict.fromkeys(id.upper() for id in ids))
+    return _Part(type, _read(type, any_of("ObjectID", wanted)), frozenset(wanted), by_id=True)
+
+
+def _by_number(type: RecordType, number: str) -> _Part:
+    return _Part(type, _read(type, equals(SHAPES[type].human_id, number)), frozenset({number}))
+
+
+def _by_key(message_key: str) -> _Part:
+    stored = groupware_item_id(message_key)
+    condition = equals("GroupwareItemID", stored)
+    read = Read("EMailCollection", filter=condition, select=ACTIVITY_SELECT, expand=ACTIVITY_EXPAND, orderby="ID")
+    return _Part("activity", read, frozenset({stored}))
+
+
+def _by_refs(refs: Iterable[RecordRef]) -> list[_Part]:
+    grouped: dict[RecordType, list[str]] = {}
+    for ref in refs:
+        grouped.setdefault(ref.type, []).append(ref.id)
+    return [_by_id(type, ids) for type, ids in grouped.items()]
+
+
+def _employees(addresses: tuple[str, ...]) -> _Part:
+    read = Read(_EMPLOYEES, filter=any_of("Email", addresses), select=_EMPLOYEE_SELECT)
+    return _Part("employee", read, frozenset(map(str.casefold, addresses)))
+
+
+def _was_asked(one: Record, part: _Part) -> bool:
+    if part.by_id:
+        return one.id in part.values
+    return one.human_id in part.values or any(address.casefold() in part.values for address in one.addresses)
+
+
+def _normal(ref: RecordRef) -> RecordRef:
+    return RecordRef(ref.type, ref.id.upper())
+
+
+def _employee(row: Row) -> Employee:
+    return Employee(
+        id=as_text(row.get("ObjectID")).upper(),
+        user_id=as_text(row.get("UserID")),
+        employee_id=as_text(row.get("EmployeeID")),
+        business_partner_id=as_text(row.get("BusinessPartnerID")),
+        name=as_text(row.get("FormattedName")),
+        email=as_text(row.get("Email")),
+    )
+
+
+def _chunks(parts: Sequence[_Part], size: int) -> Iterator[Sequence[_Part]]:
+    for start in range(0, len(parts), size):
+        yield parts[start : start + size]
+
+
+# --- the cursor of the spelling index -------------------------------------------------------------------------------------
+
+
+def _cursor(start: datetime | None, skip: int, changed: Sequence[datetime | None]) -> str:
+    """Return where the next page begins: at the last row's time, behind the rows of that time that were seen.
+
+    A plain $skip over the whole list would lose rows, because a record that changes meanwhile moves to its end.
+    """
+    last = changed[-1] if changed else None
+    if last is None or (last == start and changed[0] == last):
+        return f"{start.isoformat() if start else ''}|{skip + len(changed)}"
+    return f"{last.isoformat()}|{sum(at == last for at in changed)}"
+
+
+def _position(cursor: str) -> tuple[datetime | None, int]:
+    start, bar, skip = cursor.partition("|")
+    moment_read = as_time(start)
+    if not bar or not skip.isdecimal() or (start and moment_read is None):
+        raise InvalidInput("after", "is not a cursor of this list")
+    return moment_read, int(skip)

@@ -1,0 +1,232 @@
+"""`ssi`: run the product and set it up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+from gunicorn.app.base import BaseApplication
+
+from server import logs, wiring
+from server.config import Settings
+from server.errors import InvalidInput, SsiError
+from server.services import provisioning
+from server.store import Store
+from server.web import create_app
+from server.web.pages import manifest_for
+from server.worker import Dispatcher
+
+
+def main() -> None:
+    """Entry point of the console script; an expected error becomes one line and exit code 1."""
+    try:
+        cli(standalone_mode=True)
+    except SsiError as error:
+        click.echo(f"ssi: {error}", err=True)
+        sys.exit(1)
+
+
+@click.group()
+def cli() -> None:
+    """SSI Sidebar: SAP Cloud for Customer beside the e-mail. Settings come from SSI_* variables."""
+
+
+def _settings() -> Settings:
+    settings = Settings.from_environment()
+    logs.configure(settings.log_format)
+    return settings
+
+
+# Running
+
+
+@cli.command()
+@click.option("--port", type=int, help="Port to listen on (default: SSI_PORT).")
+@click.option("--tls", type=click.Path(exists=True, path_type=Path), help="PEM file with key and certificate: serve https.")
+@click.option("--processes", type=int, default=1, show_default=True, help="Web processes.")
+def serve(port: int | None, tls: Path | None, processes: int) -> None:
+    """Serve the web and, unless SSI_WORKER_THREADS is 0, do the jobs, too."""
+    settings = _settings()
+    options = {
+        "bind": f"{settings.bind}:{port or settings.port}",
+        "workers": processes,
+        "worker_class": "gthread",
+        "threads": settings.threads,
+        "keepalive": 65,
+        "graceful_timeout": 30,
+        "timeout": 120,
+        "control_socket_disable": True,
+        "proc_name": "ssi",
+        "loglevel": "warning",
+        "certfile": str(tls) if tls else None,
+        "keyfile": str(tls) if tls else None,
+        "worker_exit": _stop_dispatcher,
+    }
+    _Server(settings, {name: value for name, value in options.items() if value is not None}).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn with our settings; the application is built in each worker process, after the fork."""
+
+    def __init__(self, settings: Settings, options: dict[str, Any]) -> None:
+        self._settings = settings
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        settings = self._settings
+        deps = wiring.build(settings)
+        app = create_app(deps, wiring.face(settings))
+        if settings.worker_threads:
+            dispatcher = Dispatcher(deps, threads=settings.worker_threads, poll_s=settings.poll_s)
+            dispatcher.start()
+            app.extensions["dispatcher"] = dispatcher
+        return app
+
+
+def _stop_dispatcher(_arbiter: Any, worker: Any) -> None:
+    app = getattr(worker, "wsgi", None)
+    dispatcher = app.extensions.get("dispatcher") if app is not None else None
+    if dispatcher is not None:
+        dispatcher.stop()
+
+
+@cli.command()
+def worker() -> None:
+    """Do the jobs without serving the web, until interrupted."""
+    settings = _settings()
+    dispatcher = Dispatcher(wiring.build(settings), threads=max(1, settings.worker_threads), poll_s=settings.poll_s)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    dispatcher.start()
+    stopped.wait()
+    dispatcher.stop()
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database up to date."""
+    Store(_settings().database_url).migrate()
+
+
+@cli.command()
+@click.option("--public-url", help="Origin to write into the manifest (default: SSI_PUBLIC_URL).")
+def manifest(public_url: str | None) -> None:
+    """Print the Outlook manifest for this installation."""
+    settings = _settings()
+    click.echo(manifest_for((public_url or settings.public_url).rstrip("/"), settings.client_id), nl=False)
+
+
+@cli.command()
+@click.argument("tenant")
+@click.argument("email")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(tenant: str, email: str, as_json: bool) -> None:
+    """Check, as the user EMAIL, that C4C can be reached, knows the user and has the codes that saving uses."""
+    deps = wiring.build(_settings())
+    findings = provisioning.examine(deps, tenant, email)
+    if as_json:
+        click.echo(json.dumps(findings))
+    else:
+        for name, finding in findings.items():
+            click.echo(f"{name}: {finding}")
+    if findings["problems"]:
+        sys.exit(1)
+
+
+# Setting up
+
+
+@cli.command()
+@click.argument("file", type=click.File("r", encoding="utf-8"))
+def provision(file: Any) -> None:
+    """Set up a tenant with its organizations and users from a provisioning document."""
+    try:
+        document = json.load(file)
+        provisioning.provision(wiring.build(_settings()), document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput("file", f"is not a provisioning document ({type(error).__name__}: {error})") from error
+
+
+@cli.group()
+def tenant() -> None:
+    """C4C tenants."""
+
+
+@tenant.command("add")
+@click.argument("name")
+@click.option("--c4c", "c4c_file", type=click.File("r"), required=True, help="JSON file with the C4C settings.")
+@click.option("--identity-tenant", "identity_tenants", multiple=True, required=True, help="Entra tenant id that may sign in.")
+@click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with oauth_client_secret and, if any, saml_key.")
+def tenant_add(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any) -> None:
+    """Add a tenant and print the certificate that its C4C administrator must upload."""
+    secrets = json.load(secrets_file) if secrets_file else {}
+    made = provisioning.add_tenant(wiring.build(_settings()), name, json.load(c4c_file), identity_tenants, secrets)
+    click.echo(made.c4c.saml_certificate, nl=False)
+
+
+@tenant.command("list")
+def tenant_list() -> None:
+    """List the tenants."""
+    with wiring.build(_settings()).store.transaction(reading=True) as tx:
+        for found in tx.tenants():
+            click.echo(f"{found.name}\t{found.c4c.url}")
+
+
+@cli.group()
+def org() -> None:
+    """Organizations: who shares an access type, a profile and an admin contact."""
+
+
+@org.command("set")
+@click.argument("tenant")
+@click.argument("name")
+@click.option("--access-type", required=True, help="office365, exchange_direct, google, exchange_impersonation or user_choice.")
+@click.option("--admin-contact", required=True, help="Whom users are told to ask.")
+@click.option("--profile", "profile_file", type=click.File("r"), help="JSON file with settings that differ from the defaults.")
+def org_set(tenant: str, name: str, access_type: str, admin_contact: str, profile_file: Any) -> None:
+    """Create an organization or change it."""
+    profile = json.load(profile_file) if profile_file else {}
+    provisioning.put_organization(wiring.build(_settings()), tenant, name, access_type, admin_contact, profile)
+
+
+@cli.group()
+def user() -> None:
+    """Provisioned people."""
+
+
+@user.command("add")
+@click.argument("tenant")
+@click.argument("organization")
+@click.option("--email", required=True, help="Address of the mailbox.")
+@click.option("--name", required=True)
+@click.option("--c4c-user", required=True, help="UserID in C4C.")
+@click.option("--identity", nargs=2, metavar="TENANT OBJECT", help="Entra tenant id and object id of the person.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Have C4C confirm the UserID.")
+def user_add(
+    tenant: str, organization: str, email: str, name: str, c4c_user: str, identity: tuple[str, str] | None, check: bool
+) -> None:
+    """Provision a person."""
+    deps = wiring.build(_settings())
+    user_id = provisioning.add_user(deps, tenant, organization, email=email, name=name, c4c_user_id=c4c_user, identity=identity)
+    if check:
+        provisioning.confirm_user(deps, user_id)
+
+
+@user.command("list")
+@click.argument("tenant")
+def user_list(tenant: str) -> None:
+    """List a tenant's people."""
+    with wiring.build(_settings()).store.transaction(reading=True) as tx:
+        for found in tx.users(tx.tenant(tenant).id):
+            click.echo(f"{found.email}\t{found.c4c_user_id}\t{'enabled' if found.enabled else 'disabled'}")

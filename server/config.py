@@ -1,0 +1,86 @@
+"""Settings: the only reader of the environment. Every variable starts with SSI_; an unknown one is an error.
+
+A secret has no default. Values that differ per C4C tenant are tenant data in the database, not settings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from server.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, their defaults and their meaning."""
+
+    database_url: str  # SQLAlchemy URL: sqlite:///path or postgresql+psycopg://...
+    key_file: Path  # key-encryption key, 32 bytes as base64url text, readable by the server's user only
+    public_url: str  # origin under which browsers reach this server, without a trailing slash
+    client_id: str = ""  # Entra application (client) id of this installation
+    client_secret_file: Path | None = None  # file that holds the Entra client secret
+    entra_authority: str = "https://login.microsoftonline.com"  # sign-in authority, without tenant
+    graph_url: str = "https://graph.microsoft.com/v1.0"  # Microsoft Graph
+    office_js_url: str = "https://appsforoffice.microsoft.com/lib/1/hosted/office.js"  # loaded by the pane
+    frame_ancestors: tuple[str, ...] = (
+        "https://outlook.office.com",
+        "https://outlook.office365.com",
+        "https://outlook.cloud.microsoft",
+        "https://outlook.live.com",
+    )  # origins that may frame the pane
+    cors_origins: tuple[str, ...] = ()  # exact origins that may call /api from static files served elsewhere
+    ca_file: Path | None = None  # extra certificate authorities (PEM) for outgoing calls
+    proxy_url: str | None = None  # proxy for outgoing calls
+    bind: str = "127.0.0.1"  # address to listen on
+    port: int = 8400
+    threads: int = 8  # request threads of a web process
+    worker_threads: int = 2  # job threads of the embedded worker; 0 leaves jobs to `ssi worker`
+    cache_s: int = 60  # how long a lookup's answer may be shown again
+    c4c_timeout_s: float = 30.0  # deadline of one call to C4C
+    graph_timeout_s: float = 30.0  # deadline of one call to Graph
+    identity_timeout_s: float = 10.0  # deadline of one call to a sign-in service
+    context_deadline_s: float = 1.8  # after this a lookup answers with what it has
+    save_deadline_s: float = 8.0  # after this a save goes on in the background
+    lease_s: float = 45.0  # a job whose holder is silent this long is taken over
+    unknown_settle_s: float = 30.0  # how long an unanswered write may still appear in C4C before it is tried again
+    poll_s: float = 1.0  # how often the worker looks for due rows
+    log_format: str = "json"  # json or text
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read SSI_* variables.
+
+        Raises: InvalidInput for an unknown or missing variable, or a value that is not of its type.
+        """
+        environ = os.environ if environ is None else environ
+        hints = get_type_hints(cls)
+        names = {"SSI_" + f.name.upper(): f.name for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, text in environ.items():
+            if not variable.startswith("SSI_") or variable in _NOT_OURS:
+                continue
+            if variable not in names:
+                raise InvalidInput(variable, "no such setting")
+            values[names[variable]] = _parsed(variable, text, hints[names[variable]])
+        for required in ("database_url", "key_file", "public_url"):
+            if required not in values:
+                raise InvalidInput("SSI_" + required.upper(), "must be set")
+        values["public_url"] = values["public_url"].rstrip("/")
+        return cls(**values)
+
+
+_NOT_OURS = frozenset({"SSI_CONTRACTS_DIR"})  # belongs to the tests
+
+
+def _parsed(variable: str, text: str, hint: Any) -> Any:
+    if hint == tuple[str, ...]:
+        return tuple(part for part in text.replace(",", " ").split() if part)
+    kind = next((t for t in get_args(hint) if t is not type(None)), hint)
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidInput(variable, f"{text!r} is not a {kind.__name__}") from None

@@ -1,0 +1,91 @@
+"""Marks: what a category (Outlook, Exchange) or label (Gmail) of ours says about a message.
+
+A message carries at most one mark at a time, and beside an error a colourless category with the short reason. Code knows
+marks by id; their names are data, kept per mailbox, so that they can be localized. Pure rules; `server.mail` applies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+MarkId = Literal["share", "pending", "saved", "error", "account", "individual_customer", "visit"]
+SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One of our categories: its canonical English name, names that mean the same, and its Outlook preset colour."""
+
+    id: MarkId
+    name: str
+    color: str  # "preset0".."preset24"
+    aliases: tuple[str, ...] = ()
+
+
+MARKS: Mapping[MarkId, Mark] = {
+    mark.id: mark
+    for mark in (
+        Mark("share", "SAP Cloud for Customer SSI", "preset4", ("SAP Cloud for Customer",)),
+        Mark("pending", "Pending in SAP Cloud for Customer SSI", "preset3"),
+        Mark("saved", "Saved in SAP Cloud for Customer SSI", "preset19"),
+        Mark("error", "Error in SAP Cloud for Customer SSI", "preset0"),
+        Mark("account", "Account", "preset5"),
+        Mark("individual_customer", "Individual Customer", "preset7"),
+        Mark("visit", "Visit", "preset8"),
+    )
+}
+
+STATE_MARKS: tuple[MarkId, ...] = ("share", "pending", "saved", "error")
+"""Marks that tell the state of a save: setting one removes the others."""
+
+REASON_PREFIX = "SSI: "
+REASON_LENGTH = 60  # characters; a category is read in a list, beside others
+
+
+def mark_for(state: SaveState) -> MarkId | None:
+    """Return the mark that a message in this state carries; an unknown outcome is shown as pending."""
+    marks: dict[SaveState, MarkId | None] = {
+        "none": None,
+        "pending": "pending",
+        "unknown": "pending",
+        "saved": "saved",
+        "failed": "error",
+    }
+    return marks[state]
+
+
+def reason_category(reason: str) -> str:
+    """Return the name of the colourless category that carries the short reason of an error.
+
+    Outlook separates category names by comma in some clients, so commas and semicolons become spaces.
+    """
+    text = " ".join(reason.replace(",", " ").replace(";", " ").split())
+    return REASON_PREFIX + (text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1].rstrip() + "…")
+
+
+def is_reason_category(name: str) -> bool:
+    return name.startswith(REASON_PREFIX)
+
+
+def mark_of(name: str, names: Mapping[MarkId, str]) -> MarkId | None:
+    """Return which state mark this category name is in a mailbox whose names are `names`; case does not count."""
+    low = name.casefold()
+    for mark_id in STATE_MARKS:
+        if low in {names.get(mark_id, MARKS[mark_id].name).casefold(), *(a.casefold() for a in MARKS[mark_id].aliases)}:
+            return mark_id
+    return None
+
+
+def merged(current: Iterable[str], mark: MarkId | None, reason: str | None, names: Mapping[MarkId, str]) -> list[str]:
+    """Return the categories a message must have so that it carries just `mark` (and `reason` beside an error).
+
+    Everything that is not ours stays as it is and in its order; only our own names are added or removed.
+    """
+    kept = [name for name in current if mark_of(name, names) is None and not is_reason_category(name)]
+    if mark is not None:
+        kept.append(names.get(mark, MARKS[mark].name))
+    if mark == "error" and reason:
+        kept.append(reason_category(reason))
+    return kept

@@ -1,0 +1,60 @@
+"""Use cases. Each takes Deps and a Principal; the web, the command line and the worker are only ways to call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from server.auth import TokenVault
+from server.auth.identity import Claims, Verifier
+from server.c4c import C4C, DeepLinks
+from server.mail import Mailbox
+from server.services.lookup_cache import LookupCache
+from server.store import Connection, Store
+from server.store import Principal as Principal
+from server.store import Tenant as Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deadlines and bounds of the use cases, in seconds where not said otherwise."""
+
+    context_deadline_s: float
+    save_deadline_s: float
+    lease_s: float
+    unknown_settle_s: float
+    max_lookup_addresses: int = 50  # a lookup asks for at most so many
+    max_message_bytes: int = 80 * 1024 * 1024  # a larger message is refused; 25 MB files grow by a third in base64
+    max_text_chars: int = 200_000  # longer texts are shortened visibly
+    max_attempts: int = 8
+    give_up_after_s: float = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What use cases receive; built once, in wiring."""
+
+    store: Store
+    vault: TokenVault
+    verifier: Verifier
+    c4c: Callable[[Principal], C4C]  # C4C as that user
+    mailbox: Callable[[Connection], Mailbox]
+    links: Callable[[Tenant], DeepLinks]  # where a tenant's records open
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None]
+    limits: Limits
+    cache: LookupCache
+    background: Executor  # carries work that outlives its request
+    mail_scopes: tuple[str, ...]
+    wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A Principal with the token it came with, which is needed once: to open the mailbox for later."""
+
+    principal: Principal
+    claims: Claims
+    assertion: str = field(repr=False)

@@ -1,0 +1,628 @@
+"""Save: a message becomes exactly one e-mail activity in C4C.
+
+    accept   read the message, check the wish, commit Save and SaveRequest       (nothing is promised before this)
+    perform  read message -> find activity by key -> create what is missing -> set the mark -> finish
+
+`perform` is written as steps that can each be repeated, and is run by whoever holds the Save's lease: the request that
+accepted it, or the worker. Killed anywhere, the next run converges, because every step first looks at what is there. A
+create whose answer was lost leaves `create_sent_at`: until C4C had time to show the activity, the outcome is `unknown` and
+nothing is created again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from server import logs
+from server.c4c import C4C, ActivityDraft, Addressee, File, Known
+from server.domain import message as mail
+from server.domain.marks import MARKS, MarkId, SaveState, mark_for
+from server.domain.message import Address, Attachment, Parsed
+from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef
+from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
+from server.mail import IdForm, Mailbox, MessageHead
+from server.services import Caller, Deps, Principal
+from server.services.connections import mailbox_connection
+from server.services.context import Item, look_up
+from server.store import Connection, LeaseLost, Save, SaveRequest
+
+T = TypeVar("T")
+
+log = logs.get(__name__)
+
+MAX_LINKS = 100
+INLINE_BYTES = 3 * 1024 * 1024  # files up to this sum go along with the activity in one request
+UNKNOWN_LOOK_S = 4.0  # how often an unknown outcome is looked up
+NAMES = {mark_id: mark.name for mark_id, mark in MARKS.items()}
+OPEN: frozenset[SaveState] = frozenset({"pending", "unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An attachment to save, under its own or another name."""
+
+    ref: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user wants saved. `attachments` None means all that are allowed; `subject` None means the message's own."""
+
+    links: tuple[RecordRef, ...]
+    subject: str | None = None
+    attachments: tuple[Chosen, ...] | None = None
+    include_eml: bool = False
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Wish:
+        values: dict[str, Any] = json.loads(data)
+        chosen = values["attachments"]
+        return cls(
+            links=tuple(RecordRef(**link) for link in values["links"]),
+            subject=values["subject"],
+            attachments=None if chosen is None else tuple(Chosen(**c) for c in chosen),
+            include_eml=values["include_eml"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An attachment as the save dialog shows it; `reason` says why it cannot be saved."""
+
+    attachment: Attachment
+    allowed: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    subject: str
+    links: tuple[Record, ...]
+    attachments: tuple[Offered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityLink:
+    id: str  # ObjectID
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A request as its user may see it."""
+
+    request: SaveRequest
+    activity: ActivityLink | None
+    marks: tuple[MarkId, ...]
+    was_saved_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Material:
+    """The message itself, read from the mailbox."""
+
+    head: MessageHead
+    mime: bytes = field(repr=False)
+    parsed: Parsed = field(repr=False)
+
+
+# Use cases
+
+
+def preview(deps: Deps, caller: Caller, item: Item) -> Preview:
+    """Return what a save of this message would hold.
+
+    Raises: NotFound if the mailbox does not hold it; Rejected if it is too large; Transient; NeedsReauth.
+    """
+    material = _read(deps, deps.mailbox(mailbox_connection(deps, caller)), item.id, item.id_form)
+    context = look_up(deps, caller.principal, item, anyway=True)
+    offered = tuple(_offered(caller.principal, a) for a in material.parsed.message.attachments)
+    return Preview(material.parsed.message.subject, tuple(card.record for card in context.cards), offered)
+
+
+def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
+    """Save the message: promise it durably, then do it, in this call if it is quick.
+
+    Raises: InvalidInput, NotFound or Rejected when the wish is refused before anything was written; Transient and
+    NeedsReauth when it could not be accepted. After that nothing is raised: the Outcome says how far it came.
+    """
+    connection = mailbox_connection(deps, caller)
+    material = _read(deps, deps.mailbox(connection), item.id, item.id_form)
+    _check(caller.principal, wish, material)
+    promised = _promise(deps, connection, item, wish, material)
+    if promised.needs_work:
+        _within_deadline(deps, promised.request, promised.fence, material)
+    outcome = status(deps, caller.principal, promised.request.id)
+    return replace(outcome, was_saved_before=promised.was_saved)
+
+
+def status(deps: Deps, principal: Principal, request_id: str) -> Outcome:
+    """Raises: NotFound for an id that is not the caller's own."""
+    with deps.store.transaction(reading=True) as tx:
+        request = tx.request(principal, request_id)
+        save = tx.save(request.save_id)
+    activity_id = save.activity_id if request.state == "saved" else None
+    mark = mark_for(request.state)
+    return Outcome(
+        request,
+        ActivityLink(activity_id, deps.links(principal.tenant)("email", save.activity_human_id or "")) if activity_id else None,
+        (mark,) if mark and not request.mark else (),
+    )
+
+
+def retry(deps: Deps, principal: Principal, request_id: str) -> Outcome:
+    """Try a failed or waiting save again, now. Raises: NotFound; InvalidInput if nothing is left to try."""
+    with deps.store.transaction() as tx:
+        request = tx.request(principal, request_id)
+        if request.state == "saved" and not request.mark:
+            needs_work = False
+        elif request.payload is None and request.state != "saved":
+            raise InvalidInput("id", "This save was given up. Save the message again.")
+        else:
+            needs_work = True
+            tx.wake_request(request.id, deps.now())
+    if needs_work:
+        _within_deadline(deps, request, None, None)
+    return status(deps, principal, request_id)
+
+
+def perform_due(deps: Deps, limit: int = 10) -> int:
+    """Work on requests that wait; called by the dispatcher. Returns how many were worked on."""
+    with deps.store.transaction(reading=True) as tx:
+        due = tx.due_requests(deps.now(), limit)
+    worked = 0
+    for request in due:
+        with deps.store.transaction() as tx:
+            fence = tx.lease_save(request.save_id, deps.now(), deps.limits.lease_s)
+        if fence is not None:
+            perform(deps, request.id, fence)
+            worked += 1
+    return worked
+
+
+# Accepting
+
+
+def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm) -> _Material:
+    head = mailbox.head(item_id, id_form)
+    mime = mailbox.mime(head.ref, max_bytes=deps.limits.max_message_bytes)
+    return _Material(head, mime, mail.parse(mime, item_class=head.item_class))
+
+
+def _offered(principal: Principal, attachment: Attachment) -> Offered:
+    profile = principal.organization.profile
+    reason = profile.refusal(attachment.name, attachment.size_bytes)
+    if reason is None and attachment.inline and attachment.size_bytes < profile.min_image_bytes:
+        reason = "Small pictures inside the text are not saved."
+    return Offered(attachment, reason is None, reason)
+
+
+def _check(principal: Principal, wish: Wish, material: _Material) -> None:
+    """Raises: InvalidInput if the wish cannot be met."""
+    if len(wish.links) > MAX_LINKS:
+        raise InvalidInput("links", f"At most {MAX_LINKS} records can be linked.")
+    offers = {a.ref: _offered(principal, a) for a in material.parsed.message.attachments}
+    for chosen in wish.attachments or ():
+        offer = offers.get(chosen.ref)
+        if offer is None:
+            raise InvalidInput("attachments", "The message has no such attachment.")
+        reason = offer.reason or principal.organization.profile.refusal(
+            chosen.name or offer.attachment.name, offer.attachment.size_bytes
+        )
+        if reason:
+            raise InvalidInput("attachments", reason)
+    if wish.include_eml and len(material.mime) > principal.organization.profile.max_file_bytes:
+        raise InvalidInput("include_eml", "The message is too large to be saved as a file.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    request: SaveRequest
+    fence: int | None  # None: another works on this message right now
+    was_saved: bool
+    needs_work: bool
+
+
+def _promise(deps: Deps, connection: Connection, item: Item, wish: Wish, material: _Material) -> _Promise:
+    """Commit the Save and the request, already leased where it is free, so that no worker starts it a second time."""
+    now, parsed = deps.now(), material.parsed
+    key = mail.message_key(
+        material.head.message_id or parsed.message.message_id, mailbox=connection.mailbox, immutable_id=material.head.ref
+    )
+    fingerprint = mail.fingerprint(parsed.message)
+    payload = deps.vault.seal(connection.tenant_id, f"{connection.user_id}/{key}", "payload", wish.to_json())
+    with deps.store.transaction() as tx:
+        save = tx.put_save(connection.tenant_id, key, fingerprint, now)
+        if save.fingerprint != fingerprint:  # the same Message-ID on another message is another message
+            key = f"{key[:700]}#{fingerprint[:32]}"
+            payload = deps.vault.seal(connection.tenant_id, f"{connection.user_id}/{key}", "payload", wish.to_json())
+            save = tx.put_save(connection.tenant_id, key, fingerprint, now)
+        before = tx.request_on(save.id, connection.user_id)
+        was_saved = before is not None and before.state == "saved"
+        if before is not None and was_saved and not before.mark and before.payload is None and not _adds(before, wish):
+            return _Promise(before, None, was_saved=True, needs_work=False)
+        request = tx.put_request(save, connection, item_ref=material.head.ref, item_id=item.id, payload=payload, now=now)
+        fence = tx.lease_save(save.id, now, deps.limits.lease_s)
+        tx.record("save", now, tenant_id=save.tenant_id, user_id=connection.user_id, request=request.id)
+    return _Promise(request, fence, was_saved, needs_work=True)
+
+
+def _adds(request: SaveRequest, wish: Wish) -> bool:
+    """Say whether the wish asks for more than the saved request has; default attachments are in C4C already."""
+    return bool(set(wish.links) - set(request.links)) or bool(wish.attachments) or wish.include_eml
+
+
+def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, material: _Material | None) -> None:
+    """Do the work in the background and wait for it as long as a person would."""
+    future = deps.background.submit(_perform_when_free, deps, request, fence, material)
+    try:
+        future.result(timeout=deps.limits.save_deadline_s)
+    except FutureTimeout:
+        log.info("save goes on in the background", request=request.id)
+
+
+def _perform_when_free(deps: Deps, request: SaveRequest, fence: int | None, material: _Material | None) -> None:
+    waited = 0.0
+    while fence is None and waited < deps.limits.save_deadline_s:
+        deps.sleep(0.1)
+        waited += 0.1
+        with deps.store.transaction() as tx:
+            fence = tx.lease_save(request.save_id, deps.now(), deps.limits.lease_s)
+    if fence is not None:
+        perform(deps, request.id, fence, material)
+
+
+# Performing
+
+
+def perform(deps: Deps, request_id: str, fence: int, material: _Material | None = None) -> None:
+    """Carry a request as far as it goes now and record how far that was. The caller holds the Save's lease (`fence`).
+
+    Raises nothing that the product expects; a fault of ours propagates, and the lease runs out.
+    """
+    logs.bind(request=request_id)
+    with deps.store.transaction(reading=True) as tx:
+        request = tx.due_request(request_id)
+        save = tx.save(request.save_id)
+        connection = tx.connection(request.connection_id)
+        principal = tx.principal_of(request.user_id)
+    run = _Run(deps, request, save, connection, fence, material)
+    try:
+        if principal is None:
+            run.fail("user_disabled", "Your access was switched off. Contact your administrator.")
+        else:
+            _attempt(run, principal)
+    except LeaseLost:
+        log.info("another worker goes on with the save")
+    finally:
+        with deps.store.transaction() as tx:
+            tx.release_save(save.id, fence)
+
+
+def _attempt(run: _Run, principal: Principal) -> None:
+    try:
+        if run.request.payload is None or run.request.state == "failed":
+            run.settle_mark()
+        else:
+            run.carry_out(principal)
+    except LeaseLost:
+        raise
+    except Unknown as error:
+        run.wait("unknown", str(error), at_least_s=UNKNOWN_LOOK_S)
+    except Transient as error:
+        run.wait("pending", str(error), at_least_s=error.retry_after_s or 0.0)
+    except NeedsReauth:
+        run.fail("needs_sign_in", "Sign in again, then press Retry.")
+    except NotFound:
+        run.fail("message_gone", "The message is no longer in the mailbox.")
+    except (Rejected, Conflict, InvalidInput, Forbidden) as error:
+        run.fail("rejected", str(error))
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt at one request, under the lease `fence`. Each method is one step and commits what it learned."""
+
+    deps: Deps
+    request: SaveRequest
+    save: Save
+    connection: Connection
+    fence: int
+    material: _Material | None = field(default=None, repr=False)
+
+    def carry_out(self, principal: Principal) -> None:
+        """Make C4C and the mailbox as the wish says. Raises: the error tree; whatever was done stays done."""
+        wish = self._wish()
+        material = self.material or _read(self.deps, self._mailbox(), self.request.item_ref, "rest")
+        self.material = material
+        c4c = self.deps.c4c(principal)
+        found = c4c.before_save(self.save.message_key, wish.links, principal.user.c4c_user_id)
+        if len(found.records) < len(set(wish.links)):
+            raise Rejected("A chosen record is no longer in SAP Cloud for Customer, or you may not see it.")
+        files = _files(principal, wish, material)
+        activity = self._existing(principal, c4c, found.activities)
+        if activity is None:
+            inline, files = _split(files)
+            draft = _draft(self.deps, principal, wish, material, found, self.save.message_key, inline)
+            activity = self._create(principal, c4c, draft)
+        elif files:
+            present = c4c.attachment_names(activity.id)
+            files = [f for f in files if f.name not in present]
+        self._attach(c4c, activity, files)
+        self._link(c4c, activity, found.records)
+        self._finish(wish)
+        self.settle_mark()
+
+    def settle_mark(self) -> None:
+        """Set the mark that the request's state asks for; if the mailbox cannot be reached, try again later."""
+        mark = mark_for(self.request.state)
+        try:
+            mailbox = self._mailbox()
+            names = self._names(mailbox)
+            reason = self.request.reason if mark == "error" else None
+            mailbox.set_mark(self.request.item_ref, mark, reason=reason, names=names)
+        except NotFound:
+            log.info("the message to mark is gone")
+        except (Transient, Unknown, Conflict, NeedsReauth) as error:
+            self._mark_later(error)
+            return
+        self._change(mark="", **({} if self.request.state in OPEN else {"next_due_at": None, "attempts": 0}))
+
+    def wait(self, state: SaveState, reason: str, *, at_least_s: float) -> None:
+        """Come back later; after too many tries give up, unless the outcome of a write is still to be found out."""
+        attempts = self.request.attempts + 1
+        limits = self.deps.limits
+        if state == "pending" and attempts >= limits.max_attempts:
+            self.fail("gave_up", f"Given up after {attempts} tries. {reason}")
+            return
+        pause = at_least_s if state == "unknown" else max(at_least_s, _backoff_s(attempts))
+        due = self.deps.now() + timedelta(seconds=pause)
+        self._change(state=state, reason=reason, code="waiting", attempts=attempts, next_due_at=due, mark="pending")
+        self.settle_mark()
+
+    def fail(self, code: str, reason: str) -> None:
+        """Give up until the person does something. The wish is kept for Retry."""
+        self._change(state="failed", code=code, reason=reason, next_due_at=None, mark="error")
+        log.info("save failed", code=code)
+        self.settle_mark()
+
+    # Steps
+
+    def _existing(self, principal: Principal, c4c: C4C, seen: Sequence[Activity]) -> Activity | None:
+        """Return the activity C4C has for this message, None if it may be created now.
+
+        Raises: Unknown while an earlier create may still turn up.
+        """
+        known_id = self.save.activity_id
+        if known_id is not None:
+            activity = next((a for a in seen if a.id == known_id), None) or self._by_id(principal, c4c, known_id)
+            if activity is not None:
+                return activity
+        elif seen:
+            self._known(principal, seen[0])
+            return seen[0]
+        self._raise_if_unsettled()
+        return None
+
+    def _by_id(self, principal: Principal, c4c: C4C, activity_id: str) -> Activity | None:
+        try:
+            return c4c.activity(activity_id)
+        except NotFound:
+            if self.save.saved_by != principal.user.id:  # a colleague's, and C4C does not show it to this user
+                return Activity(activity_id, self.save.activity_human_id or "", self.save.message_key, "")
+        with self.deps.store.transaction() as tx:  # somebody deleted it in C4C; saving again makes it anew
+            tx.activity_gone(self.save.id, self.fence)
+        return None
+
+    def _create(self, principal: Principal, c4c: C4C, draft: ActivityDraft) -> Activity:
+        had_rivals = self.request.attempts > 0 or self.save.create_sent_at is not None
+        activity = self._write(lambda: c4c.create_activity(draft))
+        if had_rivals:  # a holder that was taken for dead may have woken up and created it too
+            first = c4c.activities(self.save.message_key)[0:1]
+            if first and first[0].id != activity.id:
+                c4c.delete_activity(activity.id)
+                log.warning("removed a double of our own", activity=activity.id, kept=first[0].id)
+                activity = first[0]
+        self._known(principal, activity)
+        return activity
+
+    def _attach(self, c4c: C4C, activity: Activity, files: Sequence[File]) -> None:
+        if files:
+            self._raise_if_unsettled()
+        for file in files:
+            self._write(partial(c4c.attach, activity.id, file))
+
+    def _link(self, c4c: C4C, activity: Activity, records: Sequence[Record]) -> None:
+        linked = activity.parties | activity.references
+        missing = [record for record in records if record.human_id not in linked]
+        if missing:
+            self._raise_if_unsettled()
+            try:
+                self._write(lambda: c4c.add_links(activity, missing))
+            except (Rejected, NotFound) as error:
+                raise Rejected(
+                    "The message is saved by a colleague, but SAP Cloud for Customer does not let you add your links to it."
+                ) from error
+
+    def _write(self, act: Callable[[], T]) -> T:
+        """Send a write so that, whenever we die, the next run knows that one may be under way."""
+        now = self.deps.now()
+        with self.deps.store.transaction() as tx:
+            tx.renew_save(self.save.id, self.fence, now, self.deps.limits.lease_s)
+            tx.create_sent(self.save.id, self.fence, now)
+        try:
+            result = act()
+        except Unknown:
+            raise
+        except SsiError:
+            with self.deps.store.transaction() as tx:
+                tx.create_sent(self.save.id, self.fence, None)
+            raise
+        with self.deps.store.transaction() as tx:
+            tx.create_sent(self.save.id, self.fence, None)
+        self.save = replace(self.save, create_sent_at=None)
+        return result
+
+    def _raise_if_unsettled(self) -> None:
+        sent = self.save.create_sent_at
+        if sent is not None and self.deps.now() - sent < timedelta(seconds=self.deps.limits.unknown_settle_s):
+            raise Unknown("SAP Cloud for Customer did not confirm. We look whether it has the message before trying again.")
+
+    def _known(self, principal: Principal, activity: Activity) -> None:
+        with self.deps.store.transaction() as tx:
+            tx.activity_known(self.save.id, self.fence, activity.id, activity.human_id, principal.user.id, self.deps.now())
+
+    def _finish(self, wish: Wish) -> None:
+        """Record that C4C has all of it; the wish is erased unless a newer one came meanwhile."""
+        now = self.deps.now()
+        links = tuple(sorted(set(self.request.links) | set(wish.links)))
+        with self.deps.store.transaction() as tx:
+            newer = tx.due_request(self.request.id).wish != self.request.wish
+            rest: dict[str, Any] = {} if newer else {"payload": None}
+            due = now if newer else now + timedelta(seconds=_backoff_s(1))
+            tx.change_request(
+                self.request,
+                self.fence,
+                now,
+                state="saved",
+                code="",
+                reason="",
+                links=links,
+                mark="saved",
+                attempts=0,
+                next_due_at=due,
+                **rest,
+            )
+            tx.bump_generation(self.request.user_id)
+        self.request = replace(self.request, state="saved", reason="", mark="saved", attempts=0)
+
+    # Internals
+
+    def _wish(self) -> Wish:
+        row = f"{self.request.user_id}/{self.save.message_key}"
+        return Wish.from_json(self.deps.vault.open(self.request.tenant_id, row, "payload", self.request.payload or b""))
+
+    def _mailbox(self) -> Mailbox:
+        return self.deps.mailbox(self.connection)
+
+    def _names(self, mailbox: Mailbox) -> Mapping[MarkId, str]:
+        key = ("marks", self.connection.id)
+        kept = self.deps.cache.get(key)
+        if kept is None:
+            names = mailbox.ensure_marks(NAMES)
+            self.deps.cache.put(key, names)
+            return names
+        known: Mapping[MarkId, str] = kept.value
+        return known
+
+    def _change(self, **values: Any) -> None:
+        with self.deps.store.transaction() as tx:
+            tx.change_request(self.request, self.fence, self.deps.now(), **values)
+        self.request = replace(self.request, **values)
+
+    def _mark_later(self, error: SsiError) -> None:
+        attempts = self.request.attempts + 1
+        gives_up = isinstance(error, NeedsReauth) or attempts >= self.deps.limits.max_attempts
+        log.info("mark not set yet", reason=type(error).__name__, gives_up=gives_up)
+        if self.request.state in OPEN:
+            return  # it is due anyway
+        due = None if gives_up else self.deps.now() + timedelta(seconds=_backoff_s(attempts))
+        self._change(attempts=attempts, next_due_at=due)
+
+
+def _backoff_s(attempts: int) -> float:
+    return float(min(600, 2**attempts)) * (0.75 + random.random() / 2)  # noqa: S311 - spreads retries, guards nothing
+
+
+# What goes into C4C
+
+
+def _files(principal: Principal, wish: Wish, material: _Material) -> list[File]:
+    """Return the chosen files, with names that are unique among them."""
+    parsed = material.parsed
+    offers = {a.ref: _offered(principal, a) for a in parsed.message.attachments}
+    chosen = wish.attachments
+    if chosen is None:
+        chosen = tuple(Chosen(ref) for ref, offer in offers.items() if offer.allowed)
+    taken: dict[str, int] = {}
+    files = []
+    for choice in chosen:
+        attachment = offers[choice.ref].attachment
+        name = mail.unique_name(mail.safe_name(choice.name) if choice.name else attachment.name, taken)
+        files.append(File(name, attachment.content_type, parsed.content(choice.ref)))
+    if wish.include_eml:
+        name = mail.unique_name(mail.safe_name(f"{parsed.message.subject or 'message'}"[:150] + ".eml"), taken)
+        files.append(File(name, "message/rfc822", material.mime))
+    return files
+
+
+def _split(files: Sequence[File]) -> tuple[list[File], list[File]]:
+    """Return the files that go along with the activity and those that are sent one by one."""
+    inline: list[File] = []
+    apart: list[File] = []
+    size = 0
+    for file in sorted(files, key=lambda f: len(f.content)):
+        if size + len(file.content) <= INLINE_BYTES:
+            inline.append(file)
+            size += len(file.content)
+        else:
+            apart.append(file)
+    return inline, apart
+
+
+def _draft(
+    deps: Deps,
+    principal: Principal,
+    wish: Wish,
+    material: _Material,
+    found: Known,
+    key: str,
+    files: Sequence[File],
+) -> ActivityDraft:
+    message = material.parsed.message
+    at = message.date or material.head.received_at or deps.now()
+    outgoing = mail.is_outgoing(message, {principal.user.email})
+    ordered = _in_order(found.records, wish.links)
+    contact = next((r for r in ordered if r.type in ("contact", "individual_customer")), None)
+    accounts = [r for r in ordered if r.type == "account"]
+    return ActivityDraft(
+        message_key=key,
+        subject=wish.subject or message.subject or "(no subject)",
+        direction="outgoing" if outgoing else "incoming",
+        at=at,
+        sender=_party(message.sender, ordered),
+        to=tuple(_party(a, ordered) for a in message.to),
+        cc=tuple(_party(a, ordered) for a in message.cc),
+        owner_party=found.employee.party_id if found.employee else "",
+        links=tuple(ordered),
+        main_contact=contact.human_id if contact else "",
+        main_account=accounts[-1].human_id if accounts else "",
+        text=mail.text_for_activity(message, deps.limits.max_text_chars),
+        files=tuple(files),
+    )
+
+
+def _in_order(records: Sequence[Record], links: Sequence[RecordRef]) -> list[Record]:
+    position = {ref: place for place, ref in enumerate(links)}
+    return sorted(records, key=lambda r: position.get(r.ref, len(position)))
+
+
+def _party(address: Address | None, records: Sequence[Record]) -> Addressee:
+    if address is None:
+        return Addressee("", "")
+    keys = {mail.normalised(s) for s in mail.spellings(address.address)}
+    for record in records:
+        if record.type in PARTY_TYPES and keys & {mail.normalised(a) for a in record.addresses}:
+            return Addressee(address.name, address.address, record.human_id)
+    return Addressee(address.name, address.address)

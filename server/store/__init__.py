@@ -1,0 +1,743 @@
+"""The store: every query of the product, behind a Store that hands out Transactions.
+
+A Transaction is one database transaction: it commits when its `with` block ends well and rolls back when it raises. No
+network call belongs inside one; what must follow a commit is registered by `tx.after_commit`. Methods return plain frozen
+values, never rows. SQLite serves one machine, PostgreSQL many; both pass the same tests.
+
+Leases: a row whose `lease_until` is past (or null) may be taken; taking it gives a FENCE, a number that grows with each
+take. Every write of a lease holder names its fence, and a stale one raises LeaseLost, so that a holder that woke up late
+cannot undo what its successor did.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from server.domain.marks import SaveState
+from server.domain.profile import Profile
+from server.domain.records import RecordRef, RecordType
+from server.errors import Conflict, NotFound, Transient
+from server.store import schema as t
+
+Provider = Literal["graph", "exchange", "google", "c4c"]
+AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation", "user_choice"]
+ConnectionState = Literal["active", "needs_reauth", "suspended"]
+
+
+class LeaseLost(Conflict):
+    """Another worker took the row over; what this one did must not be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class C4CSettings:
+    """How one C4C tenant is reached. Secrets are apart, sealed. Codes are the tenant's own code-list values."""
+
+    url: str  # OData service root, ends with /c4codataapi/
+    token_url: str = ""  # OAuth token endpoint (SAML bearer)
+    auth: Literal["saml", "basic"] = "saml"
+    saml_issuer: str = ""
+    saml_audience: str = ""  # the tenant's "Local Service Provider"
+    oauth_client_id: str = ""
+    saml_certificate: str = ""  # PEM, what the C4C administrator uploads
+    links: Mapping[str, Any] = field(default_factory=dict)  # see server.c4c.DeepLinks
+    codes: Mapping[str, Any] = field(default_factory=dict)  # see server.c4c.Codes
+    parallel: bool = False  # parallel reads instead of one $batch, where a tenant is faster so
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    id: str
+    name: str
+    wrapped_key: bytes = field(repr=False)
+    c4c: C4CSettings
+    c4c_secrets: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    id: str
+    tenant_id: str
+    name: str
+    access_type: str
+    admin_contact: str
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    tenant_id: str
+    organization_id: str
+    email: str
+    name: str
+    c4c_user_id: str
+    enabled: bool
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The verified caller, with what every use case needs of them. Every stored row is reached through one."""
+
+    tenant: Tenant
+    organization: Organization
+    user: User
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A user's link to a mailbox. `credentials` is sealed; only the TokenVault opens it."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    provider: str
+    mailbox: str
+    issuer_tenant: str
+    state: str
+    reason: str
+    since: datetime
+    credentials: bytes | None = field(repr=False)
+
+    @property
+    def entra_tenant(self) -> str:
+        return self.issuer_tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """ "This message is in C4C", one per tenant and message key."""
+
+    id: str
+    tenant_id: str
+    message_key: str
+    fingerprint: str
+    activity_id: str | None
+    activity_human_id: str | None
+    saved_by: str | None
+    saved_at: datetime | None
+    create_sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """One user's wish on a Save. Its id is what the API calls the save's id."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    save_id: str
+    connection_id: str
+    item_ref: str
+    wish: int
+    state: SaveState
+    code: str
+    reason: str
+    payload: bytes | None = field(repr=False)
+    links: tuple[RecordRef, ...]
+    mark: str
+    attempts: int
+    next_due_at: datetime | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AddressScan:
+    """One user's reading of one record type's addresses for the tenant's spelling index."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    type: RecordType
+    changed_at: datetime | None
+    fence: int
+
+
+def new_id() -> str:
+    return secrets.token_hex(16)
+
+
+class Store:
+    """Opens transactions on one database. Thread-safe; make one per process, after any fork."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._reading = self._engine.execution_options(ssi_reads=True)
+
+    @contextmanager
+    def transaction(self, *, reading: bool = False) -> Iterator[Transaction]:
+        """One unit of work; `reading` says that it only reads, so that SQLite lets it run beside a writer.
+
+        Raises: Transient if the database cannot be reached or is locked for too long.
+        """
+        try:
+            with (self._reading if reading else self._engine).begin() as connection:
+                tx = Transaction(connection)
+                yield tx
+        except sa.exc.OperationalError as error:
+            raise Transient("The database is not available right now.") from error
+        for fn in tx.hooks:
+            fn()
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; safe to run again and by several processes."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+        with self._engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def is_ready(self) -> bool:
+        """Say whether the database answers and has the schema."""
+        try:
+            with self._engine.connect() as connection:
+                return sa.inspect(connection).has_table("tenant")
+        except sa.exc.OperationalError:
+            return False
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20)
+    engine = sa.create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 15, "isolation_level": None})
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+        # FULL: an acknowledged save survives a power cut, which WAL with NORMAL does not promise.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # A deferred transaction that upgrades from reading to writing fails at once when another writes; waiting is better.
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("ssi_reads") else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class Transaction:
+    """All queries, inside one database transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._db = connection
+        self.hooks: list[Callable[[], None]] = []
+
+    def after_commit(self, fn: Callable[[], None]) -> None:
+        """Run `fn` once this transaction is durable; never if it rolls back."""
+        self.hooks.append(fn)
+
+    # Tenants, organizations, users
+
+    def add_tenant(self, name: str, wrapped_key: bytes, c4c: C4CSettings, identity_tenants: Iterable[str], now: datetime) -> str:
+        """Raises: Conflict if the name or one of the identity tenants is taken."""
+        tenant_id = new_id()
+        self._insert(
+            t.tenant, id=tenant_id, name=name, wrapped_key=wrapped_key, c4c=asdict(c4c), c4c_secrets=None, created_at=now
+        )
+        for issuer_tenant in identity_tenants:
+            self._insert(t.identity_tenant, issuer_tenant=issuer_tenant, tenant_id=tenant_id)
+        return tenant_id
+
+    def set_c4c(self, tenant_id: str, c4c: C4CSettings, sealed_secrets: bytes | None) -> None:
+        """Replace how the tenant is reached; None leaves the secrets as they are."""
+        values: dict[str, Any] = {"c4c": asdict(c4c)}
+        if sealed_secrets is not None:
+            values["c4c_secrets"] = sealed_secrets
+        self._db.execute(t.tenant.update().where(t.tenant.c.id == tenant_id).values(values))
+
+    def tenants(self) -> list[Tenant]:
+        return [_tenant(row) for row in self._db.execute(sa.select(t.tenant).order_by(t.tenant.c.name))]
+
+    def tenant(self, name_or_id: str) -> Tenant:
+        """Raises: NotFound."""
+        match = sa.or_(t.tenant.c.name == name_or_id, t.tenant.c.id == name_or_id)
+        return _tenant(self._one(sa.select(t.tenant).where(match), "There is no such tenant."))
+
+    def wrapped_key(self, tenant_id: str) -> bytes:
+        query = sa.select(t.tenant.c.wrapped_key).where(t.tenant.c.id == tenant_id)
+        return bytes(self._one(query, "There is no such tenant.")[0])
+
+    def put_organization(self, tenant_id: str, name: str, access_type: str, admin_contact: str, profile: Profile) -> str:
+        """Create the organization or change it; return its id."""
+        values = {"access_type": access_type, "admin_contact": admin_contact, "profile": profile.to_json()}
+        where = sa.and_(t.organization.c.tenant_id == tenant_id, t.organization.c.name == name)
+        found = self._db.execute(sa.select(t.organization.c.id).where(where)).first()
+        if found:
+            self._db.execute(t.organization.update().where(where).values(values))
+            return str(found[0])
+        organization_id = new_id()
+        self._insert(t.organization, id=organization_id, tenant_id=tenant_id, name=name, **values)
+        return organization_id
+
+    def organizations(self, tenant_id: str) -> list[Organization]:
+        query = sa.select(t.organization).where(t.organization.c.tenant_id == tenant_id).order_by(t.organization.c.name)
+        return [_organization(row) for row in self._db.execute(query)]
+
+    def admin_contact_for(self, issuer_tenant: str) -> str | None:
+        """Return whom a person of this identity tenant should ask, or None if no C4C tenant admits it."""
+        query = (
+            sa.select(t.organization.c.admin_contact)
+            .join(t.identity_tenant, t.identity_tenant.c.tenant_id == t.organization.c.tenant_id)
+            .where(t.identity_tenant.c.issuer_tenant == issuer_tenant)
+            .order_by(t.organization.c.name)
+        )
+        found = self._db.execute(query).first()
+        return None if found is None else str(found[0])
+
+    def add_user(self, tenant_id: str, organization_id: str, *, email: str, name: str, c4c_user_id: str, now: datetime) -> str:
+        """Raises: Conflict if the tenant already has a user with this address or C4C UserID."""
+        user_id = new_id()
+        self._insert(
+            t.user,
+            id=user_id,
+            tenant_id=tenant_id,
+            organization_id=organization_id,
+            email=email,
+            email_key=email.lower(),
+            name=name,
+            c4c_user_id=c4c_user_id,
+            enabled=True,
+            generation=1,
+            created_at=now,
+        )
+        return user_id
+
+    def bind_identity(self, tenant_id: str, user_id: str, issuer_tenant: str, subject: str) -> None:
+        """Raises: Conflict if the identity belongs to somebody already, NotFound if the tenant does not admit the issuer."""
+        admitted = sa.select(t.identity_tenant.c.tenant_id).where(
+            t.identity_tenant.c.issuer_tenant == issuer_tenant, t.identity_tenant.c.tenant_id == tenant_id
+        )
+        self._one(admitted, "The tenant does not admit this identity tenant.")
+        self._insert(t.identity, issuer_tenant=issuer_tenant, subject=subject, tenant_id=tenant_id, user_id=user_id)
+
+    def users(self, tenant_id: str) -> list[User]:
+        query = sa.select(t.user).where(t.user.c.tenant_id == tenant_id).order_by(t.user.c.email_key)
+        return [_user(row) for row in self._db.execute(query)]
+
+    def set_user_enabled(self, user_id: str, enabled: bool) -> None:
+        self._db.execute(t.user.update().where(t.user.c.id == user_id).values(enabled=enabled))
+
+    def principal(self, issuer_tenant: str, subject: str) -> Principal | None:
+        """Return the enabled user behind a verified identity; None if nobody, or nobody enabled, is bound to it."""
+        where = sa.and_(t.identity.c.issuer_tenant == issuer_tenant, t.identity.c.subject == subject)
+        return self._principal(where)
+
+    def principal_of(self, user_id: str) -> Principal | None:
+        """The same for work that goes on without the caller."""
+        return self._principal(t.user.c.id == user_id)
+
+    def _principal(self, where: sa.ColumnElement[bool]) -> Principal | None:
+        columns = [c.label(f"{table.name}__{c.name}") for table in (t.tenant, t.organization, t.user) for c in table.c]
+        query = (
+            sa.select(*columns)
+            .select_from(t.user)
+            .join(t.organization, t.organization.c.id == t.user.c.organization_id)
+            .join(t.tenant, t.tenant.c.id == t.user.c.tenant_id)
+            .outerjoin(t.identity, t.identity.c.user_id == t.user.c.id)
+            .where(where, t.user.c.enabled)
+        )
+        row = self._db.execute(query).first()
+        if row is None:
+            return None
+        part = {name: _Prefixed(row, name) for name in ("tenant", "organization", "user")}
+        return Principal(_tenant(part["tenant"]), _organization(part["organization"]), _user(part["user"]))
+
+    def bump_generation(self, user_id: str) -> int:
+        """Make every process forget what it cached for this user; return the new generation."""
+        update = t.user.update().where(t.user.c.id == user_id).values(generation=t.user.c.generation + 1)
+        return int(self._db.execute(update.returning(t.user.c.generation)).scalar_one())
+
+    # Connections
+
+    def put_connection(self, user: User, provider: Provider, mailbox: str, issuer_tenant: str, now: datetime) -> Connection:
+        """Return the user's connection of this kind, made if there is none yet."""
+        values = {
+            "id": new_id(),
+            "tenant_id": user.tenant_id,
+            "user_id": user.id,
+            "provider": provider,
+            "mailbox": mailbox,
+            "issuer_tenant": issuer_tenant,
+            "state": "active",
+            "reason": "",
+            "since": now,
+            "fence": 0,
+        }
+        self._insert_missing(t.connection, values, ["user_id", "provider"])
+        where = sa.and_(t.connection.c.user_id == user.id, t.connection.c.provider == provider)
+        return _connection(self._one(sa.select(t.connection).where(where), "The connection is gone."))
+
+    def connection(self, connection_id: str) -> Connection:
+        """Raises: NotFound."""
+        query = sa.select(t.connection).where(t.connection.c.id == connection_id)
+        return _connection(self._one(query, "There is no such connection."))
+
+    def connection_of(self, user_id: str, provider: str) -> Connection | None:
+        where = sa.and_(t.connection.c.user_id == user_id, t.connection.c.provider == provider)
+        row = self._db.execute(sa.select(t.connection).where(where)).first()
+        return None if row is None else _connection(row)
+
+    def lease_connection(self, connection_id: str, now: datetime, for_s: float) -> int | None:
+        """Return a fence, or None while another holds the connection."""
+        return self._lease(t.connection, connection_id, now, for_s)
+
+    def release_connection(self, connection_id: str, fence: int) -> None:
+        self._release(t.connection, connection_id, fence)
+
+    def save_credentials(self, connection_id: str, fence: int, sealed: bytes | None, now: datetime) -> bool:
+        """Keep new credentials and make the connection active; False if the fence is stale."""
+        where = sa.and_(t.connection.c.id == connection_id, t.connection.c.fence == fence)
+        values = {"credentials": sealed, "state": "active", "reason": "", "since": now}
+        return self._db.execute(t.connection.update().where(where).values(values)).rowcount == 1
+
+    def set_connection_state(self, connection_id: str, state: ConnectionState, reason: str, now: datetime) -> None:
+        """Change the state; `since` keeps the time of the first report of the same state."""
+        where = sa.and_(t.connection.c.id == connection_id, t.connection.c.state != state)
+        self._db.execute(t.connection.update().where(where).values(state=state, reason=reason[:400], since=now))
+
+    # Saves
+
+    def put_save(self, tenant_id: str, message_key: str, fingerprint: str, now: datetime) -> Save:
+        """Return the tenant's Save of this message, made if there is none yet; two callers at once get the same one."""
+        values = {
+            "id": new_id(),
+            "tenant_id": tenant_id,
+            "message_key": message_key,
+            "fingerprint": fingerprint,
+            "fence": 0,
+            "created_at": now,
+        }
+        self._insert_missing(t.save, values, ["tenant_id", "message_key"])
+        where = sa.and_(t.save.c.tenant_id == tenant_id, t.save.c.message_key == message_key)
+        return _save(self._one(sa.select(t.save).where(where), "The save is gone."))
+
+    def save_by_key(self, tenant_id: str, message_key: str) -> Save | None:
+        where = sa.and_(t.save.c.tenant_id == tenant_id, t.save.c.message_key == message_key)
+        row = self._db.execute(sa.select(t.save).where(where)).first()
+        return None if row is None else _save(row)
+
+    def save(self, save_id: str) -> Save:
+        """Raises: NotFound."""
+        return _save(self._one(sa.select(t.save).where(t.save.c.id == save_id), "There is no such save."))
+
+    def lease_save(self, save_id: str, now: datetime, for_s: float) -> int | None:
+        """Return a fence, or None while another works on this Save."""
+        return self._lease(t.save, save_id, now, for_s)
+
+    def renew_save(self, save_id: str, fence: int, now: datetime, for_s: float) -> None:
+        """Hold the Save longer; call it before each step. Raises: LeaseLost."""
+        self._fenced(save_id, fence, {"lease_until": now + timedelta(seconds=for_s)})
+
+    def release_save(self, save_id: str, fence: int) -> None:
+        self._release(t.save, save_id, fence)
+
+    def create_sent(self, save_id: str, fence: int, at: datetime | None) -> None:
+        """Remember that a create goes out (or, with None, that its outcome is known). Raises: LeaseLost."""
+        self._fenced(save_id, fence, {"create_sent_at": at})
+
+    def activity_known(self, save_id: str, fence: int, activity_id: str, human_id: str, user_id: str, now: datetime) -> None:
+        """C4C has the activity. The first to know it stays who saved it. Raises: LeaseLost."""
+        values = {"activity_id": activity_id, "activity_human_id": human_id, "create_sent_at": None}
+        self._fenced(save_id, fence, values)
+        first = sa.and_(t.save.c.id == save_id, t.save.c.saved_by.is_(None))
+        self._db.execute(t.save.update().where(first).values(saved_by=user_id, saved_at=now))
+
+    def activity_gone(self, save_id: str, fence: int) -> None:
+        """C4C no longer has it (somebody deleted it there). Raises: LeaseLost."""
+        values = {"activity_id": None, "activity_human_id": None, "saved_by": None, "saved_at": None}
+        self._fenced(save_id, fence, values)
+
+    def put_request(
+        self, save: Save, connection: Connection, *, item_ref: str, item_id: str, payload: bytes, now: datetime
+    ) -> SaveRequest:
+        """Return the user's request on this Save: new, or the present one with the new wish and due at once."""
+        values = {
+            "id": new_id(),
+            "tenant_id": save.tenant_id,
+            "user_id": connection.user_id,
+            "save_id": save.id,
+            "connection_id": connection.id,
+            "item_ref": item_ref,
+            "item_id": item_id[:400],
+            "wish": 0,
+            "state": "pending",
+            "code": "",
+            "reason": "",
+            "payload": payload,
+            "links": [],
+            "mark": "",
+            "attempts": 0,
+            "next_due_at": now,
+            "created_at": now,
+            "changed_at": now,
+        }
+        self._insert_missing(t.save_request, values, ["save_id", "user_id"])
+        again = {
+            k: values[k] for k in ("item_ref", "item_id", "payload", "next_due_at", "changed_at", "connection_id", "attempts")
+        }
+        again["wish"] = t.save_request.c.wish + 1
+        again["state"] = sa.case((t.save_request.c.state == "failed", "pending"), else_=t.save_request.c.state)
+        where = sa.and_(t.save_request.c.save_id == save.id, t.save_request.c.user_id == connection.user_id)
+        self._db.execute(t.save_request.update().where(where).values(again))
+        return _request(self._one(sa.select(t.save_request).where(where), "The save is gone."))
+
+    def request(self, principal: Principal, request_id: str) -> SaveRequest:
+        """The one road from an id in a URL to a request: only the caller's own exist. Raises: NotFound."""
+        where = sa.and_(t.save_request.c.id == request_id, t.save_request.c.user_id == principal.user.id)
+        return _request(self._one(sa.select(t.save_request).where(where), "There is no such save."))
+
+    def due_request(self, request_id: str) -> SaveRequest:
+        """Return a request to the worker that holds its Save. Raises: NotFound."""
+        return _request(self._one(sa.select(t.save_request).where(t.save_request.c.id == request_id), "There is no such save."))
+
+    def request_on(self, save_id: str, user_id: str) -> SaveRequest | None:
+        where = sa.and_(t.save_request.c.save_id == save_id, t.save_request.c.user_id == user_id)
+        row = self._db.execute(sa.select(t.save_request).where(where)).first()
+        return None if row is None else _request(row)
+
+    def request_for_item(self, user_id: str, item_id: str) -> SaveRequest | None:
+        """Return the user's request for the message that the pane named so."""
+        where = sa.and_(t.save_request.c.user_id == user_id, t.save_request.c.item_id == item_id[:400])
+        row = self._db.execute(sa.select(t.save_request).where(where).order_by(t.save_request.c.created_at.desc())).first()
+        return None if row is None else _request(row)
+
+    def requests_on(self, save_id: str) -> list[SaveRequest]:
+        query = sa.select(t.save_request).where(t.save_request.c.save_id == save_id).order_by(t.save_request.c.created_at)
+        return [_request(row) for row in self._db.execute(query)]
+
+    def due_requests(self, now: datetime, limit: int) -> list[SaveRequest]:
+        """Return requests that wait for work and whose Save nobody holds, the longest waiting first."""
+        query = (
+            sa.select(t.save_request)
+            .join(t.save, t.save.c.id == t.save_request.c.save_id)
+            .where(t.save_request.c.next_due_at <= now, sa.or_(t.save.c.lease_until.is_(None), t.save.c.lease_until < now))
+            .order_by(t.save_request.c.next_due_at)
+            .limit(limit)
+        )
+        return [_request(row) for row in self._db.execute(query)]
+
+    def change_request(self, request: SaveRequest, fence: int, now: datetime, **values: Any) -> None:
+        """Record progress of a request under its Save's lease. Raises: LeaseLost."""
+        self._fenced(request.save_id, fence, {"fence": fence})
+        if "links" in values:
+            values["links"] = [[ref.type, ref.id] for ref in values["links"]]
+        where = t.save_request.c.id == request.id
+        self._db.execute(t.save_request.update().where(where).values(changed_at=now, **values))
+
+    def wake_request(self, request_id: str, now: datetime) -> None:
+        """Make a request due at once, with fresh tries."""
+        state = sa.case((t.save_request.c.state == "failed", "pending"), else_=t.save_request.c.state)
+        values = {"next_due_at": now, "attempts": 0, "changed_at": now, "state": state}
+        self._db.execute(t.save_request.update().where(t.save_request.c.id == request_id).values(values))
+
+    def next_due(self) -> datetime | None:
+        """Return when the earliest row of any kind falls due."""
+        query = sa.union_all(sa.select(t.save_request.c.next_due_at), sa.select(t.address_scan.c.next_due_at)).subquery()
+        return self._db.execute(sa.select(sa.type_coerce(sa.func.min(query.c[0]), t.UtcDateTime()))).scalar()
+
+    def forget_payloads(self, before: datetime, now: datetime) -> int:
+        """Erase payloads that waited too long; their requests fail with that reason. Returns how many."""
+        where = sa.and_(t.save_request.c.payload.is_not(None), t.save_request.c.created_at < before)
+        values = {
+            "payload": None,
+            "state": "failed",
+            "code": "expired",
+            "reason": "It could not be saved within 7 days. Save it again.",
+            "mark": "error",
+            "changed_at": now,
+            "next_due_at": now,
+        }
+        return self._db.execute(t.save_request.update().where(where).values(values)).rowcount
+
+    # Spelling index
+
+    def spellings(self, tenant_id: str, hashes: Sequence[bytes]) -> dict[RecordType, tuple[str, ...]]:
+        """Return the ObjectIDs that are known for any of these address hashes, by record type."""
+        where = sa.and_(t.spelling.c.tenant_id == tenant_id, t.spelling.c.address_hash.in_(hashes))
+        found: dict[RecordType, set[str]] = {}
+        for row in self._db.execute(sa.select(t.spelling.c.type, t.spelling.c.object_id).where(where)):
+            found.setdefault(row.type, set()).add(row.object_id)
+        return {record_type: tuple(sorted(ids)) for record_type, ids in found.items()}
+
+    def learn_spellings(self, tenant_id: str, entries: Iterable[tuple[bytes, RecordType, str]]) -> None:
+        """Add to the index; what is known already is left alone."""
+        rows = [
+            {"tenant_id": tenant_id, "address_hash": hashed, "type": record_type, "object_id": object_id}
+            for hashed, record_type, object_id in entries
+        ]
+        if rows:
+            self._db.execute(self._dialect_insert(t.spelling).on_conflict_do_nothing(), rows)
+
+    def want_scans(self, user: User, types: Iterable[RecordType], now: datetime) -> None:
+        """Have the user's visible addresses read into the index, unless that is arranged already."""
+        for record_type in types:
+            values = {
+                "id": new_id(),
+                "tenant_id": user.tenant_id,
+                "user_id": user.id,
+                "type": record_type,
+                "fence": 0,
+                "next_due_at": now,
+            }
+            self._insert_missing(t.address_scan, values, ["user_id", "type"])
+
+    def take_scan(self, now: datetime, for_s: float) -> AddressScan | None:
+        """Lease the scan that is due the longest, if any."""
+        due = (
+            sa.select(t.address_scan.c.id)
+            .where(
+                t.address_scan.c.next_due_at <= now,
+                sa.or_(t.address_scan.c.lease_until.is_(None), t.address_scan.c.lease_until < now),
+            )
+            .order_by(t.address_scan.c.next_due_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        found = self._db.execute(due).scalar()
+        fence = None if found is None else self._lease(t.address_scan, found, now, for_s)
+        if fence is None:
+            return None
+        row = self._one(sa.select(t.address_scan).where(t.address_scan.c.id == found), "The scan is gone.")
+        return AddressScan(row.id, row.tenant_id, row.user_id, row.type, row.changed_at, fence)
+
+    def finish_scan(self, scan: AddressScan, changed_at: datetime | None, next_due_at: datetime) -> None:
+        """Keep the cursor and give the scan back. Raises: LeaseLost."""
+        where = sa.and_(t.address_scan.c.id == scan.id, t.address_scan.c.fence == scan.fence)
+        values = {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None}
+        if self._db.execute(t.address_scan.update().where(where).values(values)).rowcount != 1:
+            raise LeaseLost("Another worker reads these addresses.")
+
+    # Audit
+
+    def record(self, action: str, now: datetime, *, tenant_id: str | None, user_id: str | None, **detail: str) -> None:
+        """Append to the audit trail; `detail` holds ids, never content."""
+        text = json.dumps(detail, sort_keys=True)
+        self._insert(t.audit, at=now, tenant_id=tenant_id, user_id=user_id, action=action, detail=text)
+
+    # Internals
+
+    def _insert(self, table: sa.Table, **values: Any) -> None:
+        try:
+            with self._db.begin_nested():
+                self._db.execute(table.insert().values(values))
+        except sa.exc.IntegrityError as error:
+            raise Conflict(f"This {table.name.replace('_', ' ')} exists already.") from error
+
+    def _insert_missing(self, table: sa.Table, values: Mapping[str, Any], unique: Sequence[str]) -> None:
+        self._db.execute(self._dialect_insert(table).values(values).on_conflict_do_nothing(index_elements=unique))
+
+    def _dialect_insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table) if self._db.dialect.name == "sqlite" else postgresql.insert(table)
+
+    def _one(self, query: sa.Select[Any], missing: str) -> sa.Row[Any]:
+        row = self._db.execute(query).first()
+        if row is None:
+            raise NotFound(missing)
+        return row
+
+    def _lease(self, table: sa.Table, row_id: str, now: datetime, for_s: float) -> int | None:
+        free = sa.or_(table.c.lease_until.is_(None), table.c.lease_until < now)
+        values = {"lease_until": now + timedelta(seconds=for_s), "fence": table.c.fence + 1}
+        update = table.update().where(table.c.id == row_id, free).values(values).returning(table.c.fence)
+        return self._db.execute(update).scalar()
+
+    def _release(self, table: sa.Table, row_id: str, fence: int) -> None:
+        where = sa.and_(table.c.id == row_id, table.c.fence == fence)
+        self._db.execute(table.update().where(where).values(lease_until=None))
+
+    def _fenced(self, save_id: str, fence: int, values: Mapping[str, Any]) -> None:
+        where = sa.and_(t.save.c.id == save_id, t.save.c.fence == fence)
+        if self._db.execute(t.save.update().where(where).values(dict(values))).rowcount != 1:
+            raise LeaseLost("Another worker goes on with this save.")
+
+
+class _Prefixed:
+    """The columns of one table in a joined row."""
+
+    def __init__(self, row: sa.Row[Any], table: str) -> None:
+        self._row = row
+        self._table = table
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._row, f"{self._table}__{name}")
+
+
+def _tenant(row: Any) -> Tenant:
+    return Tenant(row.id, row.name, row.wrapped_key, C4CSettings(**row.c4c), row.c4c_secrets)
+
+
+def _organization(row: Any) -> Organization:
+    profile = Profile.from_json(row.profile)
+    return Organization(row.id, row.tenant_id, row.name, row.access_type, row.admin_contact, profile)
+
+
+def _user(row: Any) -> User:
+    return User(row.id, row.tenant_id, row.organization_id, row.email, row.name, row.c4c_user_id, row.enabled, row.generation)
+
+
+def _connection(row: Any) -> Connection:
+    return Connection(
+        row.id,
+        row.tenant_id,
+        row.user_id,
+        row.provider,
+        row.mailbox,
+        row.issuer_tenant,
+        row.state,
+        row.reason,
+        row.since,
+        row.credentials,
+    )
+
+
+def _save(row: Any) -> Save:
+    return Save(
+        row.id,
+        row.tenant_id,
+        row.message_key,
+        row.fingerprint,
+        row.activity_id,
+        row.activity_human_id,
+        row.saved_by,
+        row.saved_at,
+        row.create_sent_at,
+    )
+
+
+def _request(row: Any) -> SaveRequest:
+    return SaveRequest(
+        row.id,
+        row.tenant_id,
+        row.user_id,
+        row.save_id,
+        row.connection_id,
+        row.item_ref,
+        row.wish,
+        row.state,
+        row.code,
+        row.reason,
+        row.payload,
+        tuple(RecordRef(kind, object_id) for kind, object_id in row.links),
+        row.mark,
+        row.attempts,
+        row.next_due_at,
+        row.changed_at,
+    )

@@ -1,0 +1,216 @@
+"""Tables. Constraints stand here and not only in code; the queries are in `server.store`.
+
+Every row belongs to a tenant, and to a user where it is a person's. Ids are random 128-bit hex texts. Content of mails and
+records is never stored: `save_request.payload` is the one exception, sealed, and erased at a final state.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; SQLite keeps none of the zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_ID = String(32)
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant_id", _ID, ForeignKey("tenant.id", ondelete="CASCADE"), nullable=False)
+
+
+def _user() -> Column[str]:
+    return Column("user_id", _ID, ForeignKey("user.id", ondelete="CASCADE"), nullable=False)
+
+
+tenant = Table(
+    "tenant",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", String(120), nullable=False, unique=True),
+    Column("wrapped_key", LargeBinary, nullable=False),  # the tenant's data key, wrapped by the key-encryption key
+    Column("c4c", JSON, nullable=False),  # server.store.C4CSettings without secrets
+    Column("c4c_secrets", LargeBinary),  # sealed JSON: SAML signing key, OAuth client secret
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+identity_tenant = Table(
+    "identity_tenant",
+    metadata,
+    Column("issuer_tenant", String(80), primary_key=True),  # Entra tid that may sign in to this C4C tenant
+    _tenant(),
+)
+
+organization = Table(
+    "organization",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("name", String(120), nullable=False),
+    Column("access_type", String(40), nullable=False),
+    Column("admin_contact", String(320), nullable=False),
+    Column("profile", JSON, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+user = Table(
+    "user",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("organization_id", _ID, ForeignKey("organization.id"), nullable=False),
+    Column("email", String(320), nullable=False),
+    Column("email_key", String(320), nullable=False),  # lower case, for uniqueness
+    Column("name", String(255), nullable=False),
+    Column("c4c_user_id", String(40), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("generation", Integer, nullable=False),  # grows when this user's cached lookups are no longer true
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "email_key"),
+    UniqueConstraint("tenant_id", "c4c_user_id"),
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("issuer_tenant", String(80), primary_key=True),
+    Column("subject", String(80), primary_key=True),  # Entra oid; one identity belongs to one user
+    _tenant(),
+    _user(),
+)
+
+connection = Table(
+    "connection",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("provider", String(20), nullable=False),  # "graph"; later "exchange", "google"; "c4c" for Basic credentials
+    Column("mailbox", String(320), nullable=False),
+    Column("issuer_tenant", String(80), nullable=False),
+    Column("state", String(20), nullable=False),  # active, needs_reauth, suspended
+    Column("reason", String(400), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("credentials", LargeBinary),  # sealed refresh token or password
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    UniqueConstraint("user_id", "provider"),
+)
+
+save = Table(
+    "save",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("message_key", String(765), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("activity_id", String(32)),  # ObjectID, once it is known for certain
+    Column("activity_human_id", String(40)),
+    Column("saved_by", _ID, ForeignKey("user.id", ondelete="SET NULL")),
+    Column("saved_at", UtcDateTime),
+    Column("create_sent_at", UtcDateTime),  # set before a create goes out, cleared when its outcome is known
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "message_key"),
+)
+
+save_request = Table(
+    "save_request",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("save_id", _ID, ForeignKey("save.id", ondelete="CASCADE"), nullable=False),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False),
+    Column("item_ref", String(400), nullable=False),  # the mailbox's immutable id
+    Column("item_id", String(400), nullable=False),  # the id as the pane named it, to find a message without Message-ID
+    Column("wish", Integer, nullable=False),  # grows with each new wish, so that none is taken for done with an older one
+    Column("state", String(10), nullable=False),  # pending, unknown, saved, failed
+    Column("code", String(40), nullable=False),
+    Column("reason", String(400), nullable=False),  # our own sentence, no content
+    Column("payload", LargeBinary),  # sealed wish; erased at a final state
+    Column("links", JSON, nullable=False),  # [[type, ObjectID], ...] that are in C4C by this request
+    Column("mark", String(20), nullable=False),  # what the message must carry; "" when the mailbox has it
+    Column("attempts", Integer, nullable=False),
+    Column("next_due_at", UtcDateTime),  # null: nothing left to do
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    UniqueConstraint("save_id", "user_id"),
+    Index("ix_save_request_next_due_at", "next_due_at"),
+    Index("ix_save_request_user_id_item_id", "user_id", "item_id"),
+)
+
+spelling = Table(
+    "spelling",
+    metadata,
+    Column("tenant_id", _ID, ForeignKey("tenant.id", ondelete="CASCADE"), primary_key=True),
+    Column("address_hash", LargeBinary(16), primary_key=True),  # keyed hash of the lower-cased address
+    Column("type", String(20), primary_key=True),
+    Column("object_id", String(32), primary_key=True),
+)
+
+address_scan = Table(
+    "address_scan",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("type", String(20), nullable=False),
+    Column("changed_at", UtcDateTime),  # cursor: everything that changed before it was read
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("next_due_at", UtcDateTime),
+    UniqueConstraint("user_id", "type"),
+    Index("ix_address_scan_next_due_at", "next_due_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("tenant_id", _ID),
+    Column("user_id", _ID),
+    Column("action", String(40), nullable=False),
+    Column("detail", Text, nullable=False),  # ids only, never content
+)

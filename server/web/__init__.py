@@ -1,0 +1,98 @@
+"""The HTTP face. `create_app(deps, face)` builds the whole application; nothing happens at import."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from apiflask import APIFlask
+from flask import Response, g, request
+from flask_cors import CORS
+
+from server import logs
+from server.services import Deps
+from server.web import api, pages, problems
+from server.wiring import Face
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+def create_app(deps: Deps, face: Face) -> APIFlask:
+    """Return the WSGI application."""
+    # The types of APIFlask forget that Flask takes None: our files are served by server.web.pages.
+    app = APIFlask(
+        "server.web",
+        title="SSI Sidebar",
+        version="1",
+        spec_path="/api/openapi.json",
+        docs_path=None,
+        static_folder=None,  # type: ignore[arg-type]
+    )
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        VALIDATION_ERROR_DESCRIPTION="Refused before anything was written.",
+        AUTO_404_RESPONSE=False,
+        OPENAPI_VERSION="3.1.0",
+    )
+    app.security_schemes = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    problems.init_app(app)
+    if face.cors_origins:
+        CORS(app, resources={r"/api/*": {"origins": list(face.cors_origins)}}, send_wildcard=False, supports_credentials=False)
+    app.register_blueprint(api.blueprint(deps))
+    app.register_blueprint(pages.blueprint(deps, face))
+    _observe(app)
+    _secure(app, face)
+    return app
+
+
+def _observe(app: APIFlask) -> None:
+    log = logs.get("server.web")
+
+    @app.before_request
+    def _begin() -> None:
+        g.started = time.perf_counter()
+        g.request_id = secrets.token_hex(8)
+        logs.clear()
+        logs.bind(request_id=g.request_id)
+
+    @app.after_request
+    def _end(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        if request.path.startswith("/api/"):
+            response.headers["Cache-Control"] = "no-store"
+            took = round((time.perf_counter() - g.started) * 1000, 1)
+            log.info("request", method=request.method, route=str(request.url_rule), status=response.status_code, ms=took)
+        return response
+
+
+def _secure(app: APIFlask, face: Face) -> None:
+    """Set the headers that every answer carries, errors included."""
+    office = face.office_js_url.split("/", 3)
+    office_origin = "/".join(office[:3])
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {office_origin} https://ajax.aspnetcdn.com",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            f"connect-src 'self' {office_origin}",
+            f"frame-src {office_origin} https://telemetryservice.firstpartyapps.oaspapps.com",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "object-src 'none'",
+            f"frame-ancestors 'self' {' '.join(face.frame_ancestors)}",
+        )
+    )
+    headers = {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+
+    @app.after_request
+    def _protect(response: Response) -> Response:
+        response.headers.update(headers)
+        return response

@@ -1,0 +1,134 @@
+"""JSON for the pane. A view parses, calls one use case, and renders."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import Response, g, request
+
+from server.errors import NeedsReauth
+from server.services import Caller, Deps, connections, context, saving
+from server.web import models as m
+from server.web.problems import problem
+
+_PROBLEMS = {
+    401: "The token is missing or no longer good.",
+    403: "The person is known but not set up.",
+    404: "There is no such thing for this caller.",
+    409: "Accepted, and failed; `save_id` names the save to retry.",
+    422: "Refused before anything was written.",
+    503: "A service behind this one does not answer right now.",
+}
+
+
+def _documented(*statuses: int) -> dict[int, Any]:
+    return {
+        status: {
+            "description": _PROBLEMS[status],
+            "content": {"application/problem+json": {"schema": m.ProblemOut.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def blueprint(deps: Deps) -> APIBlueprint:
+    """Return the routes under /api."""
+    bp = APIBlueprint("api", __name__, url_prefix="/api", tag="Pane")
+
+    @bp.get("/me")
+    @bp.output(m.MeOut)
+    @bp.doc(summary="Who am I, and which mailbox", security="bearer", responses=_documented(401, 403, 503))
+    def me() -> m.MeOut:
+        principal = _caller(deps).principal
+        connection = connections.own_connection(deps, principal)
+        return m.MeOut(
+            user=m.PersonOut(name=principal.user.name, email=principal.user.email),
+            tenant=principal.tenant.name,
+            mailbox=m.MailboxOut(
+                address=connection.mailbox if connection else principal.user.email,
+                provider=connection.provider if connection else "graph",
+                state=connection.state if connection else "not_connected",
+                reason=connection.reason if connection else "",
+            ),
+            capabilities=["categories", "colors"],
+            admin_contact=principal.organization.admin_contact,
+            settings=m.PaneSettings(
+                leads_enabled=principal.organization.profile.leads_enabled,
+                max_file_bytes=principal.organization.profile.max_file_bytes,
+            ),
+        )
+
+    @bp.post("/context")
+    @bp.input(m.ContextIn, arg_name="body")
+    @bp.output(m.ContextOut)
+    @bp.doc(summary="Who is on this message, and is it saved", security="bearer", responses=_documented(401, 403, 422, 503))
+    def look_up(body: m.ContextIn) -> m.ContextOut:
+        caller = _caller(deps)
+        found = context.look_up(
+            deps,
+            caller.principal,
+            body.item.value(),
+            mode=body.mode,
+            complete=body.complete,
+            refresh=body.refresh,
+            anyway=body.anyway,
+        )
+        return m.context_out(found, (time.perf_counter() - g.started) * 1000)
+
+    @bp.post("/saves/preview")
+    @bp.input(m.PreviewIn, arg_name="body")
+    @bp.output(m.PreviewOut)
+    @bp.doc(summary="What a save would hold", security="bearer", responses=_documented(401, 403, 404, 422, 503))
+    def preview(body: m.PreviewIn) -> m.PreviewOut:
+        return m.preview_out(saving.preview(deps, _caller(deps), body.item.value()))
+
+    @bp.post("/saves")
+    @bp.input(m.SaveIn, arg_name="body")
+    @bp.output(m.SaveOut, status_code=201)
+    @bp.doc(
+        summary="Save the message",
+        description="201 saved now, 200 saved before, 202 accepted and not finished. The same message again is the same save.",
+        security="bearer",
+        responses={200: "Saved before", 202: "Accepted, not finished", **_documented(401, 403, 404, 409, 422, 503)},
+    )
+    def save(body: m.SaveIn) -> Any:
+        return _answer(saving.accept(deps, _caller(deps), body.item.value(), body.wish()))
+
+    @bp.get("/saves/<string(length=32):save_id>")
+    @bp.output(m.SaveOut)
+    @bp.doc(summary="State of a save", security="bearer", responses=_documented(401, 403, 404, 503))
+    def save_state(save_id: str) -> m.SaveOut:
+        return m.save_out(saving.status(deps, _caller(deps).principal, save_id))
+
+    @bp.post("/saves/<string(length=32):save_id>/retry")
+    @bp.output(m.SaveOut)
+    @bp.doc(
+        summary="Try a save again",
+        security="bearer",
+        responses={202: "Accepted, not finished", **_documented(401, 403, 404, 409, 422, 503)},
+    )
+    def retry(save_id: str) -> Any:
+        outcome = saving.retry(deps, _caller(deps).principal, save_id)
+        answer, status = _answer(outcome), 200
+        return answer if isinstance(answer, Response) else (answer[0], 202 if answer[1] == 202 else status)
+
+    return bp
+
+
+def _answer(outcome: saving.Outcome) -> Any:
+    state = outcome.request.state
+    if state == "failed":
+        return problem(409, "save_failed", outcome.request.reason, save_id=outcome.request.id)
+    if state != "saved":
+        return m.save_out(outcome), 202
+    return m.save_out(outcome), 200 if outcome.was_saved_before else 201
+
+
+def _caller(deps: Deps) -> Caller:
+    """Return who calls. Raises: NeedsReauth, Forbidden, Transient."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise NeedsReauth("Sign in to use SAP Cloud for Customer here.")
+    return connections.identify(deps, token.strip())

@@ -1,0 +1,306 @@
+"""The JSON of the API: what is taken and what is given, bounded, and nothing else (extra members are refused)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from server.domain.message import Address
+from server.domain.records import RecordRef, RecordType
+from server.services.context import Context, Item
+from server.services.saving import Chosen, Outcome, Preview, Wish
+
+Text = Annotated[str, StringConstraints(max_length=4_000)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=400)]
+ObjectId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{32}$")]
+SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class AddressIn(Model):
+    name: Text = ""
+    address: Annotated[str, StringConstraints(max_length=1_000)] = ""
+
+    def value(self) -> Address:
+        return Address(self.name, self.address)
+
+
+Addresses = Annotated[list[AddressIn], Field(max_length=2_000)]
+
+
+class ItemIn(Model):
+    """A message as the mail client describes it."""
+
+    id: Id
+    id_form: Literal["rest", "ews", "gmail"] = "rest"
+    mailbox: Annotated[str, StringConstraints(max_length=1_000)] = ""
+    internet_message_id: Annotated[str, StringConstraints(max_length=4_000)] | None = None
+    conversation_id: Text | None = None
+    subject: Annotated[str, StringConstraints(max_length=100_000)] = ""
+    sender: Annotated[AddressIn | None, Field(alias="from")] = None
+    to: Addresses = []
+    cc: Addresses = []
+    bcc: Addresses = []
+    headers: Annotated[str, StringConstraints(max_length=400_000)] | None = None
+    item_class: Text | None = None
+
+    def value(self) -> Item:
+        return Item(
+            id=self.id,
+            id_form=self.id_form,
+            mailbox=self.mailbox,
+            internet_message_id=self.internet_message_id or "",
+            conversation_id=self.conversation_id or "",
+            subject=self.subject,
+            sender=self.sender.value() if self.sender and self.sender.address else None,
+            to=tuple(a.value() for a in self.to),
+            cc=tuple(a.value() for a in self.cc),
+            bcc=tuple(a.value() for a in self.bcc),
+            headers=self.headers or "",
+            item_class=self.item_class or "",
+        )
+
+
+class ContextIn(Model):
+    mode: Literal["read", "compose"] = "read"
+    item: ItemIn
+    complete: bool = False  # also what needs a second look; ask it when an answer was `incomplete`
+    refresh: bool = False  # forget what was known
+    anyway: bool = False  # look people up on automatic mail, too
+
+
+class Link(Model):
+    type: RecordType
+    id: ObjectId
+
+    def value(self) -> RecordRef:
+        return RecordRef(self.type, self.id.upper())
+
+
+class PreviewIn(Model):
+    item: ItemIn
+
+
+class ChosenIn(Model):
+    ref: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=255)] | None = None
+
+
+class SaveIn(Model):
+    item: ItemIn
+    subject: Annotated[str, StringConstraints(max_length=2_000)] | None = None
+    links: Annotated[list[Link], Field(max_length=100)]
+    attachments: Annotated[list[ChosenIn], Field(max_length=500)] | None = None
+    include_eml: bool = False
+
+    def wish(self) -> Wish:
+        chosen = None if self.attachments is None else tuple(Chosen(c.ref, c.name) for c in self.attachments)
+        links = tuple(dict.fromkeys(link.value() for link in self.links))
+        return Wish(links, self.subject or None, chosen, self.include_eml)
+
+
+class FieldOut(Model):
+    name: str
+    label: str
+    value: str
+
+
+class CardOut(Model):
+    type: RecordType
+    id: str
+    title: str
+    fields: list[FieldOut]
+    url: str
+    matched: list[str]
+    linked: bool
+
+
+class UnknownOut(Model):
+    name: str
+    address: str
+    verified: bool
+
+
+class AutomaticOut(Model):
+    kind: str
+    reason: str
+
+
+class ActivityOut(Model):
+    id: str
+    url: str
+
+
+class StateOut(Model):
+    state: SaveState
+    id: str | None = None
+    reason: str | None = None
+    by: Literal["you", "colleague"] | None = None
+    at: str | None = None
+    activity: ActivityOut | None = None
+
+
+class Timing(Model):
+    c4c_ms: float
+    total_ms: float
+    cached: bool
+
+
+class ContextOut(Model):
+    cards: list[CardOut]
+    unknown: list[UnknownOut]
+    notice: str | None
+    automatic: AutomaticOut | None
+    save: StateOut
+    timing: Timing
+    incomplete: bool
+    failed: list[str]
+
+
+class RecordOut(Model):
+    type: RecordType
+    id: str
+    title: str
+
+
+class AttachmentOut(Model):
+    ref: str
+    name: str
+    size_bytes: int
+    inline: bool
+    allowed: bool
+    reason: str | None
+
+
+class PreviewOut(Model):
+    subject: str
+    links: list[RecordOut]
+    attachments: list[AttachmentOut]
+
+
+class SaveOut(Model):
+    id: str
+    state: SaveState
+    activity: ActivityOut | None
+    marks: list[str]
+    reason: str | None = None
+
+
+class PersonOut(Model):
+    name: str
+    email: str
+
+
+class MailboxOut(Model):
+    address: str
+    provider: str
+    state: str
+    reason: str
+
+
+class PaneSettings(Model):
+    leads_enabled: bool
+    max_file_bytes: int
+
+
+class MeOut(Model):
+    user: PersonOut
+    tenant: str
+    mailbox: MailboxOut
+    capabilities: list[str]
+    admin_contact: str
+    settings: PaneSettings
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457 problem details; the only shape of an error."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    save_id: str | None = None
+    field: str | None = None
+    retry_after_s: float | None = None
+
+
+LABELS = {
+    "account": "Account",
+    "job_title": "Job title",
+    "phone": "Phone",
+    "mobile": "Mobile",
+    "city": "City",
+    "owner": "Owner",
+    "role": "Role",
+    "company": "Company",
+    "status": "Status",
+    "priority": "Priority",
+    "close_date": "Close date",
+}
+
+
+def context_out(context: Context, total_ms: float) -> ContextOut:
+    status, activity = context.save, context.save.activity
+    return ContextOut(
+        cards=[
+            CardOut(
+                type=card.record.type,
+                id=card.record.id,
+                title=card.record.title,
+                fields=[FieldOut(name=name, label=LABELS.get(name, name), value=value) for name, value in card.fields()],
+                url=card.record.url,
+                matched=list(card.matched),
+                linked=card.linked,
+            )
+            for card in context.cards
+        ],
+        unknown=[UnknownOut(name=u.name, address=u.address, verified=u.verified) for u in context.unknown],
+        notice=context.notice,
+        automatic=AutomaticOut(kind=context.automatic.kind, reason=context.automatic.reason) if context.automatic else None,
+        save=StateOut(
+            state=status.state,
+            id=status.id,
+            reason=status.reason,
+            by=status.by,
+            at=status.at,
+            activity=ActivityOut(id=activity.id, url=activity.url) if activity else None,
+        ),
+        timing=Timing(c4c_ms=round(context.c4c_ms, 1), total_ms=round(total_ms, 1), cached=context.cached),
+        incomplete=context.incomplete,
+        failed=list(context.failed),
+    )
+
+
+def preview_out(preview: Preview) -> PreviewOut:
+    return PreviewOut(
+        subject=preview.subject,
+        links=[RecordOut(type=r.type, id=r.id, title=r.title) for r in preview.links],
+        attachments=[
+            AttachmentOut(
+                ref=o.attachment.ref,
+                name=o.attachment.name,
+                size_bytes=o.attachment.size_bytes,
+                inline=o.attachment.inline,
+                allowed=o.allowed,
+                reason=o.reason,
+            )
+            for o in preview.attachments
+        ],
+    )
+
+
+def save_out(outcome: Outcome) -> SaveOut:
+    activity = outcome.activity
+    return SaveOut(
+        id=outcome.request.id,
+        state=outcome.request.state,
+        activity=ActivityOut(id=activity.id, url=activity.url) if activity else None,
+        marks=list(outcome.marks),
+        reason=outcome.request.reason or None,
+    )

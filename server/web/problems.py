@@ -1,0 +1,105 @@
+"""Errors as RFC 9457 problems: one shape for everything that goes wrong, one clear sentence for the person.
+
+This is the one place of the web that catches broadly: what is not of the product's error tree is a fault of ours, is logged
+once with its trace, and is answered as a 500 that says nothing but the request id.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from apiflask import APIFlask
+from flask import Response, g, json
+from werkzeug.exceptions import HTTPException
+
+from server import errors, logs
+
+log = logs.get(__name__)
+
+_STATUSES: tuple[tuple[type[errors.SsiError], int, str], ...] = (
+    (errors.RateLimited, 503, "busy"),
+    (errors.Transient, 503, "unavailable"),
+    (errors.Unknown, 503, "unknown_outcome"),
+    (errors.NeedsReauth, 401, "needs_sign_in"),
+    (errors.NotFound, 404, "not_found"),
+    (errors.Conflict, 409, "conflict"),
+    (errors.Rejected, 422, "rejected"),
+    (errors.InvalidInput, 422, "invalid"),
+    (errors.Forbidden, 403, "forbidden"),
+)
+
+
+def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    body = {
+        "type": f"urn:ssi:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": g.get("request_id", ""),
+        **{name: value for name, value in more.items() if value is not None},
+    }
+    return Response(json.dumps(body), status, headers, content_type="application/problem+json")
+
+
+def init_app(app: APIFlask) -> None:
+    """Register the handlers on an app."""
+    app.register_error_handler(errors.SsiError, _of_tree)
+    app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(Exception, _of_ours)
+
+    @app.error_processor
+    def _of_apiflask(error: Any) -> Response:
+        if error.status_code == 422:
+            return _invalid(error.detail)
+        return problem(error.status_code, _code(error.status_code), error.message)
+
+
+def _of_tree(error: errors.SsiError) -> Response:
+    status, code = next((s, c) for kind, s, c in _STATUSES if isinstance(error, kind))
+    headers: dict[str, str] = {}
+    more: dict[str, Any] = {}
+    detail = str(error)
+    if isinstance(error, errors.Transient):
+        more["retry_after_s"] = error.retry_after_s
+        headers["Retry-After"] = str(max(1, round(error.retry_after_s or 5)))
+    if isinstance(error, errors.Forbidden):
+        code = error.code
+    if isinstance(error, errors.NeedsReauth):
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+    if isinstance(error, errors.InvalidInput):
+        more["field"], detail = error.field, error.reason
+    return problem(status, code, detail, headers=headers, **more)
+
+
+def _of_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    details = {
+        400: "The request cannot be read.",
+        404: "There is nothing at this address.",
+        405: "This address does not take that method.",
+        413: "The request is too large.",
+        415: "The request must be JSON.",
+    }
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return problem(status, _code(status), details.get(status, "The request was refused."), headers=headers)
+
+
+def _of_ours(error: Exception) -> Response:
+    log.error("request failed", exc_info=error)
+    return problem(500, "internal", "Something went wrong on our side. Try again, and give the request id if it stays so.")
+
+
+def _invalid(detail: Any) -> Response:
+    """Name the first wrong member by its path; the value itself is never repeated."""
+    place = next(iter(detail or {}), "")
+    members = (detail or {}).get(place) or {}
+    field = next(iter(members), "") if isinstance(members, dict) else ""
+    reasons = members.get(field) if isinstance(members, dict) else members
+    reason = reasons[0] if isinstance(reasons, list) and reasons else "The request is not what this address takes."
+    return problem(422, "invalid", str(reason), field=field or None)
+
+
+def _code(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")

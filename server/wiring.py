@@ -1,0 +1,204 @@
+"""The composition root: Settings become Deps. The only place that knows which class stands behind which face."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from server.auth import TokenVault
+from server.auth.identity import Verifier
+from server.auth.oauth import Entra
+from server.auth.secrets import Secrets, load_key_file
+from server.c4c import C4C, Codes, DeepLinks, ODataClient
+from server.c4c.saml import Minted, Minter, TokenSource
+from server.config import Settings
+from server.errors import InvalidInput
+from server.mail import Mailbox
+from server.mail.graph import GraphMailbox
+from server.services import Deps, Limits, Principal, Tenant
+from server.services.lookup_cache import LookupCache
+from server.services.provisioning import TenantSecrets
+from server.store import Connection, Store
+from server.transport import Gateway, ssl_context
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+MAIL_SCOPES = ("https://graph.microsoft.com/Mail.ReadWrite", "https://graph.microsoft.com/MailboxSettings.ReadWrite")
+C4C_SLOTS = 8  # parallel calls per tenant and process; SAP asks for fewer than 10 (c4c-odata.md, S10)
+MAILBOX_SLOTS = 4  # parallel calls per mailbox (outlook.md section 3, Throttling)
+_KEPT_TENANTS = 1_000
+_KEPT_CLIENTS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the web pages need to know of the installation."""
+
+    public_url: str
+    client_id: str
+    office_js_url: str
+    frame_ancestors: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    cache_s: int
+    key_place: str  # where the key-encryption key lies, for the privacy page
+
+
+def face(settings: Settings) -> Face:
+    return Face(
+        public_url=settings.public_url,
+        client_id=settings.client_id,
+        office_js_url=settings.office_js_url,
+        frame_ancestors=settings.frame_ancestors,
+        cors_origins=settings.cors_origins,
+        cache_s=settings.cache_s,
+        key_place="in a file on the server that only the server's own account can read",
+    )
+
+
+def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> Deps:
+    """Return everything use cases need. Call it after any fork, since it starts threads as they are needed.
+
+    Raises: InvalidInput when the key file or the client secret cannot be used.
+    """
+    clock = now or (lambda: datetime.now(UTC))
+    gateway = partial(Gateway, ssl_context=ssl_context(settings.ca_file), proxy_url=settings.proxy_url)
+    store = Store(settings.database_url)
+    identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s)
+    entra = Entra(settings.entra_authority, settings.client_id, _client_secret(settings), identity, clock)
+    vault = TokenVault(store, Secrets(load_key_file(settings.key_file)), entra, clock)
+    audience = frozenset({settings.client_id, f"api://{settings.client_id}", _application_uri(settings)})
+    clients = _Clients(store, vault, gateway("SAP Cloud for Customer", timeout_s=settings.c4c_timeout_s), clock)
+    mailboxes = _Mailboxes(vault, gateway("Microsoft 365", timeout_s=settings.graph_timeout_s), settings.graph_url)
+    return Deps(
+        store=store,
+        vault=vault,
+        verifier=Verifier(identity, authority=settings.entra_authority, audience=audience, now=clock),
+        c4c=clients.open,
+        mailbox=mailboxes.open,
+        links=lambda tenant: DeepLinks.from_json(tenant.c4c.links),
+        now=clock,
+        sleep=time.sleep,
+        limits=Limits(
+            context_deadline_s=settings.context_deadline_s,
+            save_deadline_s=settings.save_deadline_s,
+            lease_s=settings.lease_s,
+            unknown_settle_s=settings.unknown_settle_s,
+        ),
+        cache=LookupCache(max_age_s=settings.cache_s, now=clock),
+        background=ThreadPoolExecutor(max_workers=settings.threads * 2, thread_name_prefix="background"),
+        mail_scopes=MAIL_SCOPES,
+    )
+
+
+def _client_secret(settings: Settings) -> str:
+    if settings.client_secret_file is None:
+        return ""
+    try:
+        return settings.client_secret_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InvalidInput("SSI_CLIENT_SECRET_FILE", "cannot be read") from error
+
+
+def _application_uri(settings: Settings) -> str:
+    """The form Office needs for single sign-on: api://<host of the pane>/<client id> (outlook.md 1.4)."""
+    return f"api://{settings.public_url.split('://', 1)[1]}/{settings.client_id}"
+
+
+class _Tenancy:
+    """What the users of one tenant share: settings, the way to sign in, the places for parallel calls."""
+
+    def __init__(self, tenant: Tenant, store: Store, vault: TokenVault, gateway: Gateway, now: Callable[[], datetime]) -> None:
+        secrets = TenantSecrets.opened(vault, tenant)
+        c4c = tenant.c4c
+        self.codes = Codes.from_json(c4c.codes)
+        self.links = DeepLinks.from_json(c4c.links)
+        self.slots = threading.BoundedSemaphore(C4C_SLOTS)
+
+        def audited(minted: Minted) -> None:
+            with store.transaction() as tx:
+                tx.record("saml.mint", minted.at, tenant_id=tenant.id, user_id=None, c4c_user=minted.user_id, assertion=minted.id)
+
+        minter = Minter(
+            issuer=c4c.saml_issuer,
+            audience=c4c.saml_audience,
+            token_url=c4c.token_url,
+            client_id=c4c.oauth_client_id,
+            key_pem=secrets.saml_key.encode(),
+            certificate_pem=c4c.saml_certificate.encode(),
+            now=now,
+            on_mint=audited,
+        )
+        self.tokens = TokenSource(gateway, minter, client_secret=secrets.oauth_client_secret, now=now)
+
+
+class _Clients:
+    """Opens C4C as a user, and keeps what is opened, since tokens and connections stay warm in it. Thread-safe."""
+
+    def __init__(self, store: Store, vault: TokenVault, gateway: Gateway, now: Callable[[], datetime]) -> None:
+        self._store, self._vault, self._gateway, self._now = store, vault, gateway, now
+        self._lock = threading.Lock()
+        self._tenancies: OrderedDict[tuple[str, str], _Tenancy] = OrderedDict()
+        self._clients: OrderedDict[tuple[str, str, str], C4C] = OrderedDict()
+
+    def open(self, principal: Principal) -> C4C:
+        tenant, user = principal.tenant, principal.user
+        version = repr(tenant.c4c)  # changed settings make a new client
+        key = (user.id, user.c4c_user_id, version)
+        with self._lock:
+            client = self._clients.get(key)
+            if client is None:
+                client = self._opened(principal, self._tenancy(tenant, version))
+                _keep(self._clients, key, client, _KEPT_CLIENTS)
+            return client
+
+    def _tenancy(self, tenant: Tenant, version: str) -> _Tenancy:
+        key = (tenant.id, version)
+        found = self._tenancies.get(key)
+        if found is None:
+            found = _Tenancy(tenant, self._store, self._vault, self._gateway, self._now)
+            _keep(self._tenancies, key, found, _KEPT_TENANTS)
+        return found
+
+    def _opened(self, principal: Principal, tenancy: _Tenancy) -> C4C:
+        user_id = principal.user.c4c_user_id
+        odata = ODataClient(
+            self._gateway,
+            principal.tenant.c4c.url,
+            authorize=tenancy.tokens.authorize(user_id),
+            renew=partial(tenancy.tokens.forget, user_id),
+            slots=tenancy.slots,
+            needs_csrf=False,
+            sleep=time.sleep,
+        )
+        return C4C(odata, codes=tenancy.codes, record_url=tenancy.links, parallel=principal.tenant.c4c.parallel)
+
+
+class _Mailboxes:
+    """Opens mailboxes; calls to one mailbox share its four places. Thread-safe."""
+
+    def __init__(self, vault: TokenVault, gateway: Gateway, url: str) -> None:
+        self._vault, self._gateway, self._url = vault, gateway, url
+        self._lock = threading.Lock()
+        self._slots: OrderedDict[str, threading.BoundedSemaphore] = OrderedDict()
+
+    def open(self, connection: Connection) -> Mailbox:
+        with self._lock:
+            slots = self._slots.get(connection.id) or threading.BoundedSemaphore(MAILBOX_SLOTS)
+            _keep(self._slots, connection.id, slots, _KEPT_CLIENTS)
+        token = partial(self._vault.access_token, connection.id, MAIL_SCOPES)
+        return GraphMailbox(self._gateway, url=self._url, get_token=token, in_flight=slots)
+
+
+def _keep(kept: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > limit:
+        kept.popitem(last=False)

@@ -1,0 +1,67 @@
+"""A web mail client over the World's mailboxes that hosts the sidebar as Outlook on the web does.
+
+`/` is the client's page (static ES modules), `/api` its JSON, `/office.js` what the sidebar's page loads instead of
+Microsoft's script, `/world` the back door for tests and the developer bar, `/c4c/record` what a link into C4C opens.
+A person's clicks change the World directly, as they would in a mailbox; nothing here is a vendor, so nothing is slow,
+fails on demand or enters the access log. The misbehaviour of real hosts lives in the page (`static/host.js`).
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, jsonify, send_from_directory
+from werkzeug.exceptions import HTTPException
+
+from simulator.inbox import backdoor, mailboxes, records
+from simulator.world import GetWorld, Person
+
+
+def create_app(get_world: GetWorld, *, sidebar_url: Callable[[], str], mint_token: Callable[[Person], str]) -> Flask:
+    """Return the inbox's application.
+
+    `sidebar_url` gives the address of the pane's page, asked anew for each page view; `mint_token` gives an access token
+    for the product's API for that person, what Office.auth.getAccessToken answers.
+    """
+    # Windows and slim images know no type for modules; a browser refuses one that is not JavaScript.
+    mimetypes.add_type("text/javascript", ".js")
+    app = Flask(__name__, static_folder="static", static_url_path="/static")
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    app.register_blueprint(mailboxes.blueprint(get_world, sidebar_url=sidebar_url, mint_token=mint_token))
+    app.register_blueprint(backdoor.blueprint(get_world))
+    app.register_blueprint(records.blueprint(get_world))
+
+    @app.get("/")
+    def page() -> Response:
+        response = send_from_directory(str(app.static_folder), "index.html")
+        response.headers["Content-Security-Policy"] = _policy(sidebar_url())
+        return response
+
+    @app.get("/office.js")
+    def office_js() -> Response:
+        response = send_from_directory(str(app.static_folder), "office.js")
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
+
+    @app.after_request
+    def always_fresh(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> tuple[Response, int]:
+        return jsonify(error=error.description), error.code or 500
+
+    return app
+
+
+def _policy(sidebar: str) -> str:
+    """Let the page run its own scripts only, and frame only its own messages and the sidebar's origin."""
+    parts = urlsplit(sidebar)
+    return (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'; "
+        f"frame-src 'self' {parts.scheme}://{parts.netloc}"
+    )

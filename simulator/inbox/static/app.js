@@ -1,0 +1,317 @@
+/**
+ * The mail client: which mailbox, folder and message are shown, and who is told when that changes.
+ *
+ * The address holds the state: `?mailbox=` and `#/mailbox/<address>/<folder>/<message>`, `?host=` the misbehaviours,
+ * `?pane=1` an open sidebar, `?theme=`. The list is polled; parts of the page draw what they are given and call back.
+ */
+
+import { ApiError, call, detail, messagePath, view } from "./api.js";
+import { Behaviours } from "./behaviours.js";
+import { CategoryMenu, CategoryManager } from "./categories.js";
+import { Compose } from "./compose.js";
+import { DeveloperBar } from "./developer.js";
+import { announce, byId } from "./dom.js";
+import { drawMailboxes } from "./folders.js";
+import { Host } from "./host.js";
+import { MessageList } from "./list.js";
+import { MessageView } from "./message.js";
+import { Pane } from "./pane.js";
+import { Theme } from "./theme.js";
+
+/** @typedef {import("./api.js").Owner} Owner */
+/** @typedef {import("./api.js").View} View */
+/** @typedef {import("./api.js").Detail} Detail */
+
+const POLL_MS = 600;
+const HIDDEN_POLL_MS = 5000;
+
+class App {
+  #query = new URLSearchParams(location.search);
+  #behaviours = new Behaviours(this.#query.get("host") ?? "");
+  #theme = new Theme(byId("top"), this.#query.get("theme") ?? "auto");
+  /** @type {import("./api.js").Config} */
+  #config = { sidebar_url: location.origin, vendors: [], mailboxes: [] };
+  /** @type {View | null} */
+  #view = null;
+  /** @type {Detail | null} */
+  #open = null;
+  /** @type {Compose | null} */
+  #compose = null;
+  #address = "";
+  #folder = "inbox";
+  #message = "";
+  #loads = 0;
+  #timer = 0;
+
+  #host = new Host(
+    {
+      owner: () => this.#owner(),
+      sidebarUrl: () => this.#config.sidebar_url,
+      openEws: (id) => void this.#openAnywhere(id),
+      closePane: () => this.#pane.close(),
+    },
+    this.#behaviours,
+    this.#theme.office,
+  );
+  #pane = new Pane(this.#host, () => (this.#compose ?? this.#reading).drawPaneButton());
+  #list = new MessageList(byId("list"), {
+    open: (id) => this.#go(this.#address, this.#folder, id),
+    write: () => this.#write({}),
+    remove: () => void this.#remove(),
+  });
+  #reading = new MessageView(byId("message"), {
+    pane: this.#pane,
+    owner: () => this.#owner(),
+    folders: () => this.#view?.folders ?? [],
+    categories: () => this.#view?.categories ?? [],
+    reply: (all) => this.#reply(all),
+    remove: () => void this.#remove(),
+    move: (folder) => void this.#move(folder),
+    setRead: (isRead) => void this.#setRead(isRead),
+    categorise: (anchor) => this.#menu.open(anchor, this.#categories(), this.#open?.categories ?? []),
+  });
+  #menu = new CategoryMenu({
+    set: (name, on) => void this.#categorise(name, on),
+    manage: () => this.#manager.open(this.#address, this.#categories()),
+  });
+  #manager = new CategoryManager(() => this.#refresh());
+  #developer = new DeveloperBar(byId("developer"), this.#behaviours, this.#theme);
+
+  async start() {
+    if (this.#behaviours.unknown.length) {
+      this.#reading.drawNotice("Unknown host behaviour", this.#behaviours.unknown.join(", "));
+      return;
+    }
+    this.#config = await call("GET", "/api/config");
+    this.#developer.start(this.#config.vendors);
+    this.#theme.addEventListener("change", () => this.#host.setTheme(this.#theme.office));
+    this.#theme.addEventListener("change", () => this.#remember());
+    this.#behaviours.addEventListener("change", () => this.#remember());
+    addEventListener("hashchange", () => void this.#navigate());
+    document.addEventListener("visibilitychange", () => void this.#poll());
+    await this.#navigate();
+    if (this.#query.get("pane") || this.#pane.wasOpen) this.#openPane();
+    void this.#poll();
+  }
+
+  // -- Where we are -----------------------------------------------------------------------------------------------------
+
+  /** @param {string} address @param {string} folder @param {string} [message] */
+  #go(address, folder, message = "") {
+    const hash = ["#/mailbox", ...[address, folder, message].filter(Boolean).map(encodeURIComponent)].join("/");
+    if (hash === location.hash) void this.#navigate();
+    else location.hash = hash;
+  }
+
+  async #navigate() {
+    const [, , address = "", folder = "inbox", message = ""] = location.hash.split("/").map(decodeURIComponent);
+    const wanted = address || this.#query.get("mailbox") || this.#config.mailboxes[0]?.address || "";
+    const known = this.#config.mailboxes.find((m) => m.address.toLowerCase() === wanted.toLowerCase());
+    if (!known) {
+      this.#reading.drawNotice("No such mailbox", wanted ? `Nobody here has the address ${wanted}.` : "The World has no mailboxes.");
+      drawMailboxes(byId("mailboxes"), this.#config.mailboxes, null, (a, f) => this.#go(a, f));
+      return;
+    }
+    const isOther = known.address !== this.#address;
+    const moved = isOther || folder !== this.#folder || !this.#view;
+    const reopens = moved || message !== this.#message || this.#compose !== null;
+    [this.#address, this.#folder, this.#message] = [known.address, folder, message];
+    if (this.#compose && reopens) this.#leaveCompose();
+    if (moved) {
+      this.#view = null;
+      // Another person's mailbox is another session of the host.
+      if (isOther && this.#pane.isOpen) this.#newSession();
+      await this.#refresh();
+    }
+    this.#draw();
+    if (reopens) await this.#show(message);
+  }
+
+  #remember() {
+    const query = this.#query;
+    for (const [key, value] of [["host", String(this.#behaviours)], ["theme", this.#theme.choice === "auto" ? "" : this.#theme.choice]]) {
+      if (value) query.set(key, value);
+      else query.delete(key);
+    }
+    history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
+  }
+
+  #owner() {
+    return /** @type {Owner} */ (this.#config.mailboxes.find((m) => m.address === this.#address));
+  }
+
+  #categories() {
+    return this.#view?.categories ?? [];
+  }
+
+  // -- Showing ----------------------------------------------------------------------------------------------------------
+
+  async #refresh() {
+    const [address, folder] = [this.#address, this.#folder];
+    let fresh;
+    try {
+      fresh = await view(address, folder, this.#view?.revision ?? "");
+    } catch (error) {
+      if (!(error instanceof ApiError)) return; // the simulator is restarting: try again at the next poll
+      this.#reading.drawNotice("Not found", error.message);
+      return;
+    }
+    if (!fresh || address !== this.#address || folder !== this.#folder) return;
+    this.#view = fresh;
+    this.#draw();
+    await this.#renew();
+  }
+
+  #draw() {
+    if (!this.#view) return;
+    drawMailboxes(byId("mailboxes"), this.#config.mailboxes, { address: this.#address, view: this.#view }, (a, f) => this.#go(a, f));
+    this.#list.draw(this.#view, this.#message);
+    document.title = `${this.#view.folders.find((f) => f.id === this.#view?.folder)?.name ?? "Mail"} - ${this.#address}`;
+  }
+
+  /** Redraw the open message when its row changed. */
+  async #renew() {
+    const row = this.#view?.messages.find((m) => m.id === this.#open?.id);
+    if (!row || !this.#open || JSON.stringify([row.categories, row.is_read]) === JSON.stringify([this.#open.categories, this.#open.is_read])) return;
+    this.#open = { ...this.#open, ...row };
+    this.#host.refresh({ read: this.#open });
+    this.#reading.draw(this.#open);
+  }
+
+  /** @param {string} id "" for none */
+  async #show(id) {
+    this.#loads += 1;
+    const load = this.#loads;
+    let found = null;
+    try {
+      found = id ? await detail(this.#address, id) : null;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      announce(error.message);
+    }
+    if (load !== this.#loads) return;
+    if (found?.is_draft) {
+      this.#write({ id: found.id, to: field(found.to), cc: field(found.cc), bcc: field(found.bcc), subject: found.subject, text: found.text ?? "" }, found.ews_id);
+      return;
+    }
+    if (this.#pane.isOpen && !this.#pane.isPinned && this.#open) this.#pane.close();
+    this.#open = found;
+    this.#host.select(found && { read: found });
+    this.#reading.draw(found);
+    this.#list.select(id);
+    if (found && !found.is_read) void this.#setRead(true);
+  }
+
+  /** @param {string} ewsId */
+  async #openAnywhere(ewsId) {
+    const found = await detail(this.#address, ewsId);
+    this.#go(this.#address, found.folder, found.id);
+  }
+
+  async #poll() {
+    clearTimeout(this.#timer);
+    await this.#refresh();
+    this.#timer = window.setTimeout(() => void this.#poll(), document.hidden ? HIDDEN_POLL_MS : POLL_MS);
+  }
+
+  #openPane() {
+    if (this.#owner().access_type !== "google") this.#pane.open();
+    else this.#pane.close();
+  }
+
+  #newSession() {
+    this.#open = null;
+    this.#host.select(null);
+    this.#openPane();
+  }
+
+  // -- What the person does -----------------------------------------------------------------------------------------------
+
+  #path() {
+    return messagePath(this.#address, this.#open?.id ?? "");
+  }
+
+  /** @param {boolean} isRead */
+  async #setRead(isRead) {
+    await call("POST", `${this.#path()}/read`, { is_read: isRead });
+    await this.#refresh();
+  }
+
+  /** @param {string} name @param {boolean} on */
+  async #categorise(name, on) {
+    await call("POST", `${this.#path()}/categories`, on ? { add: [name] } : { remove: [name] });
+    await this.#refresh();
+  }
+
+  /** @param {string} folder */
+  async #move(folder) {
+    if (!this.#open) return;
+    await call("POST", `${this.#path()}/move`, { folder });
+    announce("Message moved");
+    this.#go(this.#address, this.#folder, this.#list.neighbour(this.#open.id));
+    await this.#refresh();
+  }
+
+  async #remove() {
+    if (!this.#open || !this.#view) return;
+    const bin = this.#view.folders.find((f) => f.well_known === "deleteditems");
+    if (bin && this.#open.folder !== bin.id) {
+      await this.#move(bin.id);
+      return;
+    }
+    const next = this.#list.neighbour(this.#open.id);
+    await call("DELETE", this.#path());
+    announce("Message deleted");
+    this.#go(this.#address, this.#folder, next);
+    await this.#refresh();
+  }
+
+  /** @param {boolean} all */
+  #reply(all) {
+    const message = this.#open;
+    if (!message) return;
+    const own = this.#address.toLowerCase();
+    const others = [...message.to, ...message.cc].filter((party) => party.address.toLowerCase() !== own);
+    this.#write({
+      to: field(message.from ? [message.from] : []),
+      cc: all ? field(others) : "",
+      subject: /^re:/i.test(message.subject) ? message.subject : `Re: ${message.subject}`,
+      conversation_id: message.conversation_id,
+    }, null, message.internet_message_id);
+  }
+
+  /** @param {Partial<import("./api.js").Form>} form @param {string | null} [ewsId] @param {string | null} [inReplyTo] */
+  #write(form, ewsId = null, inReplyTo = null) {
+    this.#leaveCompose();
+    // A pin in read mode does not carry over to compose.
+    if (this.#pane.isOpen) this.#pane.suspend();
+    this.#open = null;
+    this.#compose = new Compose(byId("message"), this.#address, form, { ewsId, inReplyTo }, {
+      done: () => this.#leaveCompose(true),
+      changed: () => void this.#refresh(),
+      recipients: (which) => this.#host.recipientsChanged(which),
+      pane: this.#owner().access_type === "google" ? null : this.#pane,
+    });
+    this.#host.select({ compose: this.#compose.draft });
+  }
+
+  /** @param {boolean} [redraw] */
+  #leaveCompose(redraw = false) {
+    if (!this.#compose) return;
+    this.#compose = null;
+    this.#host.select(null);
+    this.#pane.resume();
+    if (!redraw) return;
+    const isShown = this.#view?.messages.some((m) => m.id === this.#message && !m.is_draft);
+    if (isShown || !this.#message) void this.#show(this.#message);
+    else this.#go(this.#address, this.#folder);
+    void this.#refresh();
+  }
+}
+
+/** @param {import("./api.js").Party[]} parties as the text of a recipients field */
+function field(parties) {
+  return parties.map(({ name, address }) => (name && name !== address ? `"${name.replace(/["\\]/g, "\\$&")}" <${address}>` : address)).join(", ");
+}
+
+void new App().start();

@@ -1,0 +1,141 @@
+/** The message pane: toolbar, headers, files and body. HTML bodies are framed where no script runs. */
+
+import { messagePath } from "./api.js";
+import { chips } from "./categories.js";
+import { el, hue, icon, iconButton, initials, size } from "./dom.js";
+
+/** @typedef {import("./api.js").Detail} Detail */
+/** @typedef {import("./api.js").Party} Party */
+/**
+ * @typedef {{pane: import("./pane.js").Pane, owner: () => import("./api.js").Owner, folders: () => import("./api.js").Folder[],
+ *   categories: () => import("./api.js").Category[], reply: (all: boolean) => void, remove: () => void,
+ *   move: (folder: string) => void, setRead: (isRead: boolean) => void, categorise: (anchor: HTMLElement) => void}} Actions
+ */
+
+export class MessageView {
+  #place;
+  #actions;
+  /** @type {Detail | null} */
+  #message = null;
+  /** @type {HTMLElement | null} the body, kept while only the headers are drawn anew */
+  #body = null;
+
+  /** @param {HTMLElement} place @param {Actions} actions */
+  constructor(place, actions) {
+    this.#place = place;
+    this.#actions = actions;
+  }
+
+  /** @param {Detail | null} [message] absent: the same again */
+  draw(message = this.#message) {
+    if (message?.id !== this.#message?.id) this.#body = null;
+    this.#message = message;
+    if (!message) {
+      this.drawNotice("No message is selected", "Choose one from the list.");
+      return;
+    }
+    const path = messagePath(this.#actions.owner().address, message.id);
+    this.#body ??= body(message, path);
+    const head = [this.#toolbar(message), header(message, this.#actions.categories()), files(message, path)];
+    if (this.#place.lastElementChild === this.#body) {
+      // The body stays where it is: a frame that is moved loads anew.
+      while (this.#place.firstChild !== this.#body) this.#place.firstChild?.remove();
+      this.#body.before(...head.filter((part) => part !== null));
+    } else {
+      this.#place.replaceChildren(...head.filter((part) => part !== null), this.#body);
+    }
+  }
+
+  drawPaneButton() {
+    const old = this.#place.querySelector(".pane-button");
+    old?.replaceWith(paneButton(this.#actions.pane));
+  }
+
+  /** @param {string} title @param {string} text */
+  drawNotice(title, text) {
+    this.#message = null;
+    this.#body = null;
+    const bar = el("div", { class: "toolbar" }, el("span", { class: "grow" }), paneButton(this.#actions.pane));
+    this.#place.replaceChildren(bar, el("div", { class: "notice" }, icon("unread"), el("h2", {}, title), el("p", { class: "muted" }, text)));
+  }
+
+  /** @param {Detail} message */
+  #toolbar(message) {
+    const { reply, remove, setRead, categorise, move, pane, owner, folders } = this.#actions;
+    const categoriseButton = el("button", { type: "button", "aria-haspopup": "menu", onclick: () => categorise(categoriseButton) }, icon("tag"), "Categorize");
+    const target = el("select", { "aria-label": "Move to folder", onchange: () => move(target.value) },
+      el("option", { value: "" }, "Move to"),
+      ...folders().filter((folder) => folder.id !== message.folder).map((folder) => el("option", { value: folder.id }, folder.name)));
+    return el("div", { class: "toolbar", role: "toolbar", "aria-label": "Message actions" },
+      el("button", { type: "button", onclick: () => reply(false) }, icon("reply"), "Reply"),
+      iconButton("replyAll", "Reply all", () => reply(true)),
+      iconButton("deleteditems", "Delete", remove),
+      iconButton("unread", message.is_read ? "Mark as unread" : "Mark as read", () => setRead(!message.is_read)),
+      categoriseButton, target, el("span", { class: "grow" }),
+      owner().access_type !== "google" && paneButton(pane));
+  }
+}
+
+/** @param {import("./pane.js").Pane} pane */
+export function paneButton(pane) {
+  const label = "View context of SAP Cloud for Customer";
+  return el("button", { type: "button", class: "pane-button", "aria-pressed": String(pane.isOpen), title: label, onclick: () => (pane.isOpen ? pane.close() : pane.open()) },
+    el("span", { class: "sap", "aria-hidden": "true" }, "C4C"), el("span", { class: "label" }, label));
+}
+
+/** @param {Detail} message @param {import("./api.js").Category[]} categories */
+function header(message, categories) {
+  const { from, sender } = message;
+  const who = from ? from.name || from.address : "(no sender)";
+  const onBehalf = sender && from && sender.address.toLowerCase() !== from.address.toLowerCase();
+  const sent = new Date(message.received_at).toLocaleString(undefined, { dateStyle: "full", timeStyle: "short" });
+  return el("header", { class: "head" },
+    el("h2", { class: "subject" }, message.subject || "(no subject)"),
+    message.categories.length > 0 && chips(message.categories, categories),
+    el("div", { class: "sender" },
+      el("span", { class: `avatar hue${hue(from?.address ?? "")}`, "aria-hidden": "true" }, initials(who)),
+      el("div", { class: "parties" },
+        el("div", {}, el("strong", {}, who), from && from.address !== who && el("span", { class: "muted" }, ` <${from.address}>`),
+          onBehalf && el("span", { class: "muted" }, ` sent by ${sender.name || sender.address}`)),
+        recipients("To", message.to), recipients("Cc", message.cc), recipients("Bcc", message.bcc)),
+      el("time", { class: "muted", datetime: message.received_at }, sent)),
+    details(message));
+}
+
+/** @param {string} label @param {Party[]} parties */
+function recipients(label, parties) {
+  if (!parties.length) return null;
+  return el("div", { class: "recipients" }, el("span", { class: "muted" }, `${label}: `),
+    ...parties.flatMap((party, index) => [index ? "; " : "", el("span", { title: party.address }, party.name || party.address)]));
+}
+
+/** @param {Detail} message */
+function details(message) {
+  const facts = [["Message-ID", message.internet_message_id || "none"], ["Item class", message.item_class], ["Immutable id", message.id], ["EWS id", message.ews_id]];
+  return el("details", {}, el("summary", {}, "Internet headers and ids"),
+    el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+    el("pre", { tabindex: "0", "aria-label": "Internet headers" }, message.headers));
+}
+
+/** @param {Detail} message @param {string} path */
+function files(message, path) {
+  const shown = message.attachments.filter((file) => !file.inline);
+  if (!shown.length) return null;
+  return el("ul", { class: "files", "aria-label": "Attachments" }, ...shown.map((file) => el("li", {},
+    el("a", { href: `${path}/attachments/${file.path}`, download: file.name },
+      icon("clip"), el("span", { class: "name" }, file.name), el("span", { class: "meta" }, size(file.size))))));
+}
+
+/** @param {Detail} message @param {string} path */
+function body(message, path) {
+  if (!message.has_html) return el("div", { class: "body text" }, message.text ?? "");
+  // Same origin so that its height can be read; without allow-scripts nothing in it runs.
+  const frame = el("iframe", { class: "body html", title: "Message body", sandbox: "allow-same-origin", src: `${path}/html` });
+  frame.addEventListener("load", () => {
+    const page = frame.contentDocument;
+    if (!page) return;
+    for (const link of page.links) link.target = "_blank";
+    frame.style.height = `${page.documentElement.scrollHeight + 16}px`;
+  });
+  return frame;
+}

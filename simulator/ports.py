@@ -1,0 +1,223 @@
+"""All vendors of one World on loopback ports, and what somebody needs to know to use them.
+
+What a browser opens (the inbox) is plain http on 127.0.0.1; what servers call is https under an authority of its own, since
+the vendors' SDKs refuse http. With a state directory the authority and the keys survive a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from simulator import c4c, demo, graph, identity, inbox
+from simulator.serving import Port
+from simulator.world import Person, World
+
+TENANT = "demo"
+ORGANIZATION = "Sales"
+BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
+_PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
+_REFERENCE_TYPES = {
+    "lead": "64",
+    "opportunity": "72",
+    "ticket": "118",
+    "quote": "30",
+    "order": "114",
+    "appointment": "12",
+    "visit": "1607",
+    "phone_call": "86",
+    "task": "542",
+}
+CODES: dict[str, Any] = {
+    "direction_incoming": "3",
+    "direction_outgoing": "4",
+    "note_type": "10002",
+    "party_role": _PARTY_ROLES,
+    "reference": {record_type: [code, "6"] for record_type, code in _REFERENCE_TYPES.items()},
+}
+"""What an administrator of this tenant reads from its code lists (simulator.c4c_schema)."""
+
+
+class Simulator:
+    """The vendors, serving. `world` may be replaced at any time, e.g. by each test; the ports stay.
+
+    `first_port` 0 takes free ones. `sidebar_url` is where the product's pane is; set it before the inbox is opened.
+    """
+
+    def __init__(self, world: World, state_dir: Path, *, first_port: int = 0, sidebar_url: str = "") -> None:
+        self.world = world
+        self.sidebar_url = sidebar_url
+        self._state = state_dir
+        self._authority = _authority(state_dir / "ca")
+        self.ca_file = state_dir / "ca" / "ca.pem"
+        self._saml_key, self._saml_certificate = _signing_key(state_dir / "keys" / "saml.pem")
+        keys = state_dir / "keys"
+        tls = self._tls(state_dir / "ca" / "server.pem")
+
+        def world_now() -> World:
+            return self.world
+
+        identity_app = identity.create_app(world_now, public_url=lambda: self.identity.url, state_dir=keys)
+        self.provider = identity.provider_of(identity_app)
+        inbox_app = inbox.create_app(world_now, sidebar_url=lambda: self.sidebar_url, mint_token=self.bearer)
+        graph_app = graph.create_app(world_now, self.provider.verify_graph_token)
+        c4c_app = c4c.create_app(world_now, public_url=lambda: self.c4c.url)
+        ports = [first_port + n if first_port else 0 for n in range(4)]
+        self.inbox = Port(inbox_app, port=ports[0])
+        self.c4c = Port(c4c_app, port=ports[1], tls=tls)
+        self.graph = Port(graph_app, port=ports[2], tls=tls)
+        self.identity = Port(identity_app, port=ports[3], tls=tls)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Simulator:
+        for port in (self.inbox, self.c4c, self.graph, self.identity):
+            self._open.enter_context(port)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def bearer(self, person: Person) -> str:
+        """Return an access token for the product's API."""
+        return self.provider.mint_api_token(self.world, person, BEARER_LIFETIME_S)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `./run dev --json` prints, without `server` (architecture, section 9)."""
+        return {
+            "inbox": self.inbox.url,
+            "c4c": self.c4c.url,
+            "graph": self.graph.url,
+            "ews": None,
+            "google": None,
+            "identity": self.identity.url,
+            "ca_file": str(self.ca_file),
+            "c4c_admin": {"user": c4c.ADMIN[0], "password": c4c.ADMIN[1]},
+            "users": [
+                {
+                    "email": person.email,
+                    "access_type": person.access_type,
+                    "bearer": self.bearer(person),
+                    "mailbox": {"bearer": self.provider.mint_graph_token(self.world, person, lifetime_s=BEARER_LIFETIME_S)},
+                    "messages": demo.items(self.world, person),
+                }
+                for person in self.world.people
+                if person.provisioned
+            ],
+        }
+
+    def provisioning(self) -> dict[str, Any]:
+        """Return the document for `ssi provision`, and under `environment` the SSI_* variables that fit these ports.
+
+        Trusts the product's signing certificate in the C4C tenant, as its administrator would.
+        """
+        world = self.world
+        c4c.trust(world, self._saml_certificate)
+        secret_file = self._state / "keys" / "client.secret"
+        _write_private(secret_file, world.client_secret)
+        profile = {"leads_enabled": True, "blocklisted_domains": [demo.BLOCKLISTED_DOMAIN]}
+        return {
+            "tenant": {
+                "name": TENANT,
+                "identity_tenants": [world.entra_tenant],
+                "c4c": {
+                    "url": self.c4c.url + "/sap/c4c/odata/v1/c4codataapi/",
+                    "token_url": self.c4c.url + c4c.TOKEN_PATH,
+                    "auth": "saml",
+                    "saml_issuer": world.c4c.saml_issuer,
+                    "saml_audience": world.c4c.audience,
+                    "saml_certificate": self._saml_certificate,
+                    "oauth_client_id": world.c4c.oauth_client_id,
+                    "codes": CODES,
+                    "links": {
+                        "origin": self.inbox.url,
+                        "template": "{origin}/c4c/record?type={type}&id={id}",
+                        "thing_types": {name: name for name in (*_PARTY_ROLES, *_REFERENCE_TYPES, "email")},
+                    },
+                },
+                "secrets": {"saml_key": self._saml_key, "oauth_client_secret": world.c4c.oauth_client_secret},
+            },
+            "organizations": [
+                {
+                    "name": ORGANIZATION,
+                    "access_type": "office365",
+                    "admin_contact": f"it@{demo.OWN_DOMAIN}",
+                    "profile": profile,
+                }
+            ],
+            "users": [
+                {
+                    "organization": ORGANIZATION,
+                    "email": person.email,
+                    "name": person.name,
+                    "c4c_user_id": person.user_id,
+                    "identity": {"tenant": world.entra_tenant, "subject": person.object_id},
+                }
+                for person in world.people
+                if person.provisioned
+            ],
+            "environment": {
+                "SSI_CA_FILE": str(self.ca_file),
+                "SSI_OFFICE_JS_URL": self.inbox.url + "/office.js",
+                "SSI_FRAME_ANCESTORS": self.inbox.url,
+                "SSI_ENTRA_AUTHORITY": self.identity.url,
+                "SSI_GRAPH_URL": self.graph.url + "/v1.0",
+                "SSI_CLIENT_ID": world.client_id,
+                "SSI_CLIENT_SECRET_FILE": str(secret_file),
+            },
+        }
+
+    def _tls(self, server_pem: Path) -> ssl.SSLContext:
+        certificate = self._authority.issue_cert("localhost", "127.0.0.1")
+        _write_private(server_pem, certificate.private_key_and_cert_chain_pem.bytes().decode())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        return context
+
+
+def _authority(folder: Path) -> trustme.CA:
+    """Return this state's certificate authority; its certificate is ca.pem."""
+    certificate, key = folder / "ca.pem", folder / "ca.key"
+    if certificate.exists() and key.exists():
+        return trustme.CA.from_pem(certificate.read_bytes(), key.read_bytes())
+    authority = trustme.CA(organization_name="SSI Sidebar development")
+    _write_private(key, authority.private_key_pem.bytes().decode())
+    certificate.write_bytes(authority.cert_pem.bytes())
+    return authority
+
+
+def _signing_key(file: Path) -> tuple[str, str]:
+    """Return the key with which the product signs SAML assertions, and its certificate; both PEM."""
+    if file.exists():
+        key_pem, certificate_pem = json.loads(file.read_text())
+        return key_pem, certificate_pem
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SSI Sidebar demo")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=3650))
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    certificate_pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    _write_private(file, json.dumps([pem, certificate_pem]))
+    return pem, certificate_pem
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Replace the file at once, readable by its owner only."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(f".{os.getpid()}.new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+    fresh.replace(file)

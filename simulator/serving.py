@@ -1,0 +1,115 @@
+"""Put a vendor's WSGI application on a loopback port, with the faults and the access log that all vendors share."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+from flask import Flask, Response, g, request
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from simulator.world import GetWorld
+
+
+class _Handler(WSGIRequestHandler):
+    """HTTP/1.1 with keep-alive and without Nagle's delay, which would add 40 ms to every small answer."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Say nothing: the World keeps the access log."""
+
+
+class Port:
+    """A running server on 127.0.0.1. `url` ends without a slash."""
+
+    def __init__(self, app: Callable[..., Any], *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self._server: BaseWSGIServer = make_server(
+            "127.0.0.1", port, app, threaded=True, request_handler=_Handler, ssl_context=tls
+        )
+        self._server.daemon_threads = True  # type: ignore[attr-defined]  # ThreadedWSGIServer has it
+        scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
+        self.port: int = self._server.server_port
+        self.url = f"{scheme}://{host}:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def __enter__(self) -> Port:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+def drop_connection() -> None:
+    """Close the client's connection without an answer, as a dying server does."""
+    sock: socket.socket = request.environ["werkzeug.socket"]
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+def watch(app: Flask, vendor: str, get_world: GetWorld) -> None:
+    """Give a vendor's app its access log, its latency and the faults that every vendor can have.
+
+    The view sets `g.actor` (who called) and, for a batch, `g.parts` (a list of "METHOD target"); latency is applied after
+    the view has acted, so that a batch is as slow as it has parts. A view that finds a fault of its own calls
+    `world.take_fault` itself.
+    """
+    common = frozenset({"status", "hang", "drop", "html", "garbage"})
+
+    @app.before_request
+    def _before() -> Response | None:
+        g.started = time.perf_counter()
+        g.actor, g.parts = "", []
+        world = get_world()
+        fault = world.take_fault(vendor, request.method, request.path, common)
+        if fault is None:
+            return None
+        if fault.kind == "hang":
+            time.sleep(fault.seconds)
+            return None
+        if fault.kind == "drop":
+            drop_connection()
+            return Response(status=503)
+        if fault.kind == "html":
+            return Response("<html><body><h1>Maintenance</h1></body></html>", 200, content_type="text/html")
+        if fault.kind == "garbage":
+            return Response('{"d": {"results": [', 200, content_type="application/json")
+        headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
+        return Response("Service Unavailable", fault.status, headers, content_type="text/plain")
+
+    @app.after_request
+    def _after(response: Response) -> Response:
+        world = get_world()
+        parts = tuple(g.get("parts") or ())
+        world.sleep_as(vendor, max(1, len(parts)))
+        world.accessed(
+            vendor=vendor,
+            method=request.method,
+            path=request.path,
+            query=request.query_string.decode("latin-1"),
+            status=response.status_code,
+            duration_ms=(time.perf_counter() - g.started) * 1000,
+            actor=g.get("actor") or "",
+            parts=parts,
+            request_bytes=request.content_length or 0,
+        )
+        if world.take_fault(vendor, request.method, request.path, frozenset({"acted_drop"})):
+            drop_connection()
+        return response
+
+
+def mount(apps: Iterable[tuple[str, Flask]]) -> Callable[..., Any]:
+    """Join apps under path prefixes on one port."""
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    mapping = dict(apps)
+    return DispatcherMiddleware(mapping.pop(""), mapping)  # type: ignore[arg-type]  # Flask apps are WSGI apps

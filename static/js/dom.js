@@ -1,0 +1,126 @@
+/**
+ * Elements without markup: a text is always a text node, an address always a checked one. Nothing here parses HTML, so text
+ * from mail and CRM cannot become anything else.
+ */
+
+/** @import {El, Part} from "./types.js" */
+
+/** Make an element: el("p.note", {title, click: f}, text, node). Functions are listeners; null and false are left out. */
+export const el = /** @type {El} */ (
+  (spec, ...children) => {
+    const [tag = "", ...classes] = spec.split(".");
+    const node = document.createElement(tag);
+    if (classes.length > 0) node.className = classes.join(" ");
+    for (const child of children.flat()) {
+      if (typeof child === "string" || child instanceof Node) node.append(child);
+      else if (child) Object.entries(child).forEach(([name, value]) => set(node, name, value));
+    }
+    return node;
+  }
+);
+
+/** @param {HTMLElement} node @param {string} name @param {unknown} value */
+function set(node, name, value) {
+  if (typeof value === "function") return node.addEventListener(name, /** @type {EventListener} */ (value));
+  const text = name === "href" ? followable(String(value)) : value === true ? "" : value;
+  if (name.startsWith("on")) throw new TypeError(`${name} is not an attribute`);
+  if (text !== null && text !== undefined && text !== false) node.setAttribute(name, String(text));
+}
+
+/** Return the address if a person may follow it, else null. @param {string} address */
+export function followable(address) {
+  if (!URL.canParse(address)) return null;
+  const { protocol, href } = new URL(address);
+  return ["https:", "http:", "mailto:", "tel:"].includes(protocol) ? href : null;
+}
+
+/** @param {string} address */
+export const mailto = (address) => `mailto:${encodeURIComponent(address).replaceAll("%40", "@")}`;
+
+/** @param {string} number as a person writes it; null when there is nothing to dial */
+export function tel(number) {
+  const digits = number.replace(/(?!^)\+|[^\d+]/g, "");
+  return /\d{3}/.test(digits) ? `tel:${digits}` : null;
+}
+
+/**
+ * A link that opens a new tab; screen readers hear its longer name.
+ * @param {string | null | undefined} href @param {string} label @param {string} name
+ */
+export function outside(href, label, name) {
+  if (!followable(href ?? "")) return null;
+  return el("a.outside", { href, target: "_blank", rel: "noopener noreferrer", "aria-label": name }, label, icon("open"));
+}
+
+/** @type {WeakMap<Element, string>} what each part was drawn from */
+const drawnFrom = new WeakMap();
+
+/**
+ * Give `parent` these parts. What is the same as before stays the same element, with its focus, selection and place. When the
+ * focused element goes, its namesake (data-focus) takes the focus, or else `parent`.
+ * @param {HTMLElement} parent @param {Part[]} parts
+ */
+export function show(parent, parts) {
+  const active = document.activeElement;
+  const focused = parent.contains(active) ? active : null;
+  const before = new Map(Array.from(parent.children, (child) => [child.getAttribute("data-key"), child]));
+  const nodes = parts.map(({ key, is, build }) => {
+    const value = JSON.stringify(is) ?? "";
+    const old = before.get(key);
+    if (old && drawnFrom.get(old) === value) return old;
+    const node = build();
+    node.dataset.key = key;
+    drawnFrom.set(node, value);
+    return node;
+  });
+  for (const child of before.values()) if (!nodes.includes(child)) child.remove();
+  nodes.forEach((node, index) => node === parent.children[index] || parent.insertBefore(node, parent.children[index] ?? null));
+  if (focused && !focused.isConnected) refocus(parent, focused.getAttribute("data-focus"));
+}
+
+/** Focus what bears this name inside of `parent`, or else `parent`. @param {HTMLElement} parent @param {string | null | undefined} name */
+export function refocus(parent, name) {
+  const namesake = /** @type {HTMLElement | null} */ (name ? parent.querySelector(`[data-focus="${CSS.escape(name)}"]`) : null);
+  (namesake ?? parent).focus({ preventScroll: true });
+}
+
+/** Strokes on a grid of 16. */
+const ICONS = {
+  alert: "M8 2.2 14.6 13.6H1.4ZM8 6.4v3.4M8 11.6v.2",
+  back: "M7.5 3 2.5 8l5 5M2.5 8h11",
+  check: "M2.5 8.5 6.3 12.3 13.5 4.2",
+  chevron: "M4.5 6.3 8 9.8l3.5-3.5",
+  close: "M3.5 3.5l9 9M12.5 3.5l-9 9",
+  info: "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2ZM8 7.4v3.8M8 5v.2",
+  link: "M6.6 9.4a2.6 2.6 0 0 0 3.8 0l2.4-2.4a2.7 2.7 0 0 0-3.8-3.8L8 4.2M9.4 6.6a2.6 2.6 0 0 0-3.8 0L3.2 9a2.7 2.7 0 0 0 3.8 3.8L8 11.8",
+  mail: "M2 3.5h12v9H2ZM2 4.2l6 5 6-5",
+  open: "M9.5 2.5h4v4M13.5 2.5 7.5 8.5M11.5 9.5v4h-9v-9h4",
+  pencil: "M2.8 13.2l.7-3.1 7-7a1.3 1.3 0 0 1 1.9 0l.5.5a1.3 1.3 0 0 1 0 1.9l-7 7Z",
+  refresh: "M13.2 6.2A5.6 5.6 0 1 0 13.6 9M13.5 2.8v3.5H10",
+};
+
+/** @param {keyof typeof ICONS} name */
+export function icon(name) {
+  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+  for (const [key, value] of Object.entries({ viewBox: "0 0 16 16", class: `icon ${name}`, "aria-hidden": "true" })) {
+    svg?.setAttribute(key, value);
+  }
+  path?.setAttribute("d", ICONS[name]);
+  svg?.append(path ?? "");
+  return /** @type {Element} */ (svg);
+}
+
+/** A button that shows only an icon. @param {keyof typeof ICONS} name @param {string} label @param {() => void} click */
+export function iconButton(name, label, click) {
+  return el("button.icon-button", { type: "button", "aria-label": label, title: label, "data-focus": name, click }, icon(name));
+}
+
+/** @param {string} label @param {string} focus a name that survives redrawing @param {() => void} click @param {string} [kind] */
+export function button(label, focus, click, kind = "") {
+  return el("button.button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
+}
+
+/** A list of terms. @param {[string, Node | string][]} rows */
+export function facts(rows) {
+  return el("dl.facts", rows.map(([term, value]) => el("div", el("dt", term), el("dd", { dir: "auto" }, value))));
+}

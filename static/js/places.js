@@ -1,0 +1,82 @@
+/**
+ * Who stands where: the answer of a lookup as places, one per address, in the order of the message. Pure.
+ *
+ * A second answer for the same message keeps each place where it is, because somebody may be reading there; what is new comes
+ * last.
+ */
+
+/** @import {Card, Context, Link, Place, Reason, Role, WireItem} from "./types.js" */
+
+/** @param {Link} link */
+export const keyOf = ({ type, id }) => `${type}:${id}`;
+
+/** @param {Place[]} places */
+export const cardsOf = (places) => places.flatMap(({ cards }) => cards.map(({ card }) => card));
+
+/** @param {Place[]} places @returns {Link[]} */
+export const linksOf = (places) => cardsOf(places).map(({ type, id }) => ({ type, id }));
+
+/** The address as it is compared: case and plus tags do not count. @param {string} address */
+export const compared = (address) => address.trim().toLowerCase().replace(/\+[^@]*(?=@)/, "");
+
+/**
+ * @param {Context} context @param {WireItem} item @param {Place[]} [before] the places of the former answer
+ * @returns {Place[]}
+ */
+export function arrange({ cards, unknown }, item, before = []) {
+  const roles = rolesIn(item);
+  const held = new Map(before.flatMap((place) => place.cards.map(({ card }) => [keyOf(card), place])));
+  /** @type {Map<string, Place>} */
+  const places = new Map();
+  /** @type {(key: string, address: string, name: string, checking?: boolean) => Place} */
+  const at = (key, address, name, checking = false) => {
+    const place = places.get(key) ?? { key, address, name, cards: [], checking };
+    places.set(key, place);
+    return place;
+  };
+  for (const card of cards) {
+    const [address = ""] = card.matched ?? [];
+    const place = held.get(keyOf(card)) ?? { key: compared(address), address };
+    at(place.key, place.address, card.title).cards.push({ card, reasons: reasonsFor(card, cards, roles) });
+  }
+  for (const { address, name, verified } of unknown) at(compared(address), address, name, verified === false);
+  return ordered([...places.values()], before);
+}
+
+/** @param {WireItem} item */
+function rolesIn({ from, to, cc, bcc }) {
+  /** @type {Map<string, Role>} */
+  const roles = new Map();
+  for (const [role, people] of Object.entries({ bcc, cc, to, from: [from] })) {
+    for (const { address } of people) roles.set(compared(address), /** @type {Role} */ (role));
+  }
+  return roles;
+}
+
+/** @param {Card} card @param {Card[]} cards @param {Map<string, Role>} roles @returns {Reason[]} */
+function reasonsFor(card, cards, roles) {
+  const person = card.type === "account" && cards.find((other) => isAccountOf(card, other));
+  if (person) return [{ label: "account_of", title: person.title }];
+  return (card.matched ?? []).map((address) => ({ label: roles.get(compared(address)) ?? "other", address }));
+}
+
+/** Whether the account is there because of this person. @param {Card} account @param {Card} person */
+function isAccountOf(account, person) {
+  const isTogether = person.matched?.some((address) => account.matched?.includes(address));
+  return isTogether && person.fields?.some(({ name, value }) => name === "account" && value === account.title);
+}
+
+/** @param {Place[]} places @param {Place[]} before */
+function ordered(places, before) {
+  const keys = before.map(({ key }) => key);
+  const cards = cardsOf(before).map(keyOf);
+  for (const place of places) place.cards.sort((a, b) => rank(cards, keyOf(a.card)) - rank(cards, keyOf(b.card)));
+  // Records without an address come last, but stay where they were seen.
+  return places.sort((a, b) => rank(keys, a.key) + Number(!a.key) - rank(keys, b.key) - Number(!b.key));
+}
+
+/** @param {string[]} known @param {string} key */
+function rank(known, key) {
+  const index = known.indexOf(key);
+  return index < 0 ? known.length : index;
+}

@@ -1,0 +1,159 @@
+/** The shapes that the modules share. Wire shapes are those of /api (architecture, section 8); optional means it may be missing. */
+import type en from "./strings/en.js";
+import type { Sidebar } from "./sidebar.js";
+
+// On the wire
+
+export type Person = { name: string; address: string };
+
+export interface WireItem {
+  id: string;
+  id_form: "rest" | "ews" | "gmail";
+  mailbox: string;
+  internet_message_id: string;
+  conversation_id: string;
+  subject: string;
+  from: Person;
+  to: Person[];
+  cc: Person[];
+  bcc: Person[];
+  headers?: string;
+  item_class?: string;
+}
+
+export type Link = { type: string; id: string };
+export type Field = { name: string; label: string; value: string };
+
+export interface Card extends Link {
+  title: string;
+  fields?: Field[];
+  url?: string;
+  matched?: string[];
+  linked?: boolean;
+}
+
+export interface Save {
+  state: "none" | "pending" | "unknown" | "saved" | "failed";
+  id?: string;
+  reason?: string | null;
+  by?: "you" | "colleague" | (string & {}) | null;
+  at?: string | null; // RFC 3339
+  activity?: { id: string; url?: string | null } | null;
+}
+
+export interface Context {
+  cards: Card[];
+  unknown: (Person & { verified?: boolean })[];
+  notice?: string | null;
+  automatic?: { kind: string; reason?: string } | null;
+  save?: Save;
+  incomplete?: boolean; // a second answer, asked for with `complete`, says more
+}
+
+export interface Attachment {
+  ref: string;
+  name: string;
+  size_bytes: number;
+  inline?: boolean;
+  allowed: boolean;
+  reason?: string | null;
+}
+
+export type Preview = { attachments: Attachment[] };
+
+/** What to save; attachments absent means all that are allowed. */
+export interface Order {
+  subject?: string;
+  links: Link[];
+  attachments?: { ref: string; name?: string }[];
+  include_eml?: boolean;
+}
+
+export interface Me {
+  user?: { name?: string; email?: string };
+  admin_contact?: string | null;
+  settings?: { include_eml?: boolean };
+}
+
+// In the pane
+
+export type Key = keyof typeof en;
+export type Message = string | { one: string; other: string };
+export type Translate = (key: Key, values?: Record<string, string | number>) => string;
+
+export type Headline = { from: Person; subject: string };
+/** The selected item; `identity` is what this page knows it by, `wire.id` what the server does. */
+export type Item = { identity: string; mode: "read" | "compose"; wire: WireItem };
+
+export type Role = "from" | "to" | "cc" | "bcc" | "other";
+export type Reason = { label: Role; address: string } | { label: "account_of"; title: string };
+export type PlacedCard = { card: Card; reasons: Reason[] };
+
+/** Everything about one address. A place without cards is somebody who is not found in SAP. */
+export interface Place {
+  key: string; // the address as compared; "" for records that no address matched
+  address: string;
+  name: string;
+  cards: PlacedCard[];
+  checking: boolean; // whether there is a record is not known yet
+}
+
+export type Trouble = { code: string; status: number; detail: string; requestId: string };
+export type Saving = Omit<Save, "state"> & { state: Save["state"] | "saving"; trouble?: Trouble };
+
+/** What the person chose in the save sheet; it outlives the sheet, and is gone with the page. */
+export interface Draft {
+  subject: string;
+  unlinked: Set<string>; // keys of records that are not to be linked
+  unticked: Set<string>; // refs of attachments that are not to be saved
+  names: Map<string, string>; // ref -> new name
+  eml: boolean;
+}
+
+export interface SheetState {
+  purpose: "save" | "links";
+  draft: Draft;
+  preview: Preview | null; // null while it is read
+  trouble: Trouble | null;
+  saving: boolean;
+}
+
+export interface State {
+  phase: "starting" | "empty" | "loading" | "shown" | "failed" | "outside";
+  headline: Headline | null; // of the item that the rest belongs to
+  item: Item | null;
+  context: Context | null;
+  places: Place[];
+  save: Saving;
+  sheet: SheetState | null;
+  trouble: Trouble | null; // why the phase is "failed"
+  refreshing: boolean;
+  online: boolean;
+  me: Me | null;
+}
+
+/** Something that passes: said once, not part of the state. */
+export type News =
+  | { key: "saved_toast" | "accepted_toast" | "item_changed" }
+  | { key: "saved_other" | "failed_other"; subject: string; trouble?: Trouble }
+  | { key: "refresh_failed"; trouble: Trouble }
+  | { key: "found"; count: number };
+
+// On the screen
+
+/** What the views draw with. */
+export interface Ui {
+  t: Translate;
+  locale: import("./text.js").Text;
+  sidebar: Sidebar;
+}
+
+type TagOf<Spec extends string> = Spec extends `${infer Tag}.${string}` ? Tag : Spec;
+type ElementOf<Spec extends string> = TagOf<Spec> extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[TagOf<Spec>] : HTMLElement;
+type Attributes = Record<string, string | number | boolean | null | undefined | ((event: Event) => void)>;
+type Child = Node | string | null | undefined | false | "" | Attributes;
+
+export type El = <Spec extends string>(spec: Spec, ...children: (Child | Child[])[]) => ElementOf<Spec>;
+
+/** One child of a region: drawn anew only when what it `is` has changed. */
+export type Part = { key: string; is: unknown; build: () => HTMLElement };

@@ -1,0 +1,108 @@
+/** The pane: draws the state into the regions of sidebar.html. What has not changed stays as it is, so nothing moves and focus stays. */
+
+/** @import {News, Part, State, Ui} from "./types.js" */
+/** @import {Sidebar} from "./sidebar.js" */
+/** @import {Text} from "./text.js" */
+import { barParts } from "./bar.js";
+import { placeParts } from "./cards.js";
+import { el, icon, iconButton, show } from "./dom.js";
+import { banners, emptyNotice, noticePart, sentence } from "./notices.js";
+import { drawSheet } from "./sheet.js";
+import { visible } from "./text.js";
+
+const TOAST_MS = 4_000;
+
+export class View {
+  /** @type {Ui} */ #ui;
+  /** @type {Map<string, boolean>} */ #opened = new Map();
+  #shown = "";
+
+  /** @param {Text} locale @param {Sidebar} sidebar that the buttons speak to */
+  constructor(locale, sidebar) {
+    this.#ui = { t: locale.t, locale, sidebar };
+    document.documentElement.lang = locale.language;
+  }
+
+  /** @param {"light" | "dark" | null} theme null: as the browser says */
+  setTheme(theme) {
+    document.documentElement.dataset.theme = theme ?? "";
+  }
+
+  /** @param {State} state */
+  draw(state) {
+    const { phase, item, places, context } = state;
+    if (item && item.identity !== this.#shown) {
+      this.#opened = new Map();
+      this.#shown = item.identity;
+    }
+    const ui = this.#ui;
+    const isLoading = phase === "starting" || phase === "loading";
+    const empty = emptyNotice(state, ui);
+    const main = region("main");
+    show(region("header"), header(state, ui));
+    show(region("headline"), headline(state, ui));
+    show(region("banner"), banners(state, ui).map((notice) => noticePart(notice, "banner", ui)));
+    main.setAttribute("aria-busy", String(isLoading || Boolean(context?.incomplete)));
+    if (isLoading) show(main, [{ key: "skeleton", is: 0, build: skeleton }]);
+    else if (empty) show(main, [noticePart(empty, "empty", ui)]);
+    else show(main, [{ key: `places ${this.#shown}`, is: 0, build: () => el("ul.places") }]);
+    const list = main.querySelector("ul.places");
+    if (list instanceof HTMLElement) show(list, placeParts(places, this.#opened, ui));
+    show(region("bar"), barParts(state, ui));
+    drawSheet(region("sheet"), region("pane"), state, ui);
+  }
+
+  /** Say something that passes: success disappears, failure stays until it is dismissed. @param {News} news */
+  tell(news) {
+    const { t } = this.#ui;
+    if (news.key === "found") {
+      region("said").textContent = news.count > 0 ? t("found", { n: news.count }) : t("nothing_found");
+      return;
+    }
+    const trouble = "trouble" in news && news.trouble;
+    const reason = trouble ? visible(news.key === "failed_other" ? trouble.detail : "") || sentence(trouble, this.#ui) : "";
+    const isBad = Boolean(trouble) || news.key === "item_changed";
+    const text = t(news.key, { reason, subject: "subject" in news ? visible(news.subject) : "" });
+    const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", text));
+    if (isBad) toast.append(iconButton("close", t("dismiss"), () => toast.remove()));
+    else setTimeout(() => toast.remove(), TOAST_MS);
+    region("toasts").replaceChildren(toast);
+  }
+}
+
+/** @param {State} state @param {Ui} ui @returns {Part[]} */
+function header({ phase, online, refreshing }, { t, sidebar }) {
+  const isWaiting = phase === "starting" || phase === "loading" || refreshing;
+  const isBad = phase === "failed" || phase === "outside";
+  const health = !online ? "offline" : isBad ? "bad" : phase === "starting" ? "wait" : "ok";
+  const refresh = () => {
+    const button = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && sidebar.refresh());
+    if (isWaiting) button.setAttribute("aria-disabled", "true");
+    return button;
+  };
+  return [
+    { key: "product", is: 0, build: () => el("h1", t("product")) },
+    { key: "health", is: health, build: () => el("span", { class: `health ${health}` }, t(`health_${health}`)) },
+    { key: "refresh", is: isWaiting, build: refresh },
+  ];
+}
+
+/** @param {State} state @param {Ui} ui @returns {Part[]} the item that the rest belongs to */
+function headline({ headline, item }, { t }) {
+  if (!headline) return [];
+  const { name, address } = headline.from;
+  const who = item?.mode === "compose" ? t("draft") : visible(name || address) || t("no_sender");
+  const subject = visible(headline.subject) || t("no_subject");
+  const title = `${who}: ${subject}`;
+  return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), el("span.sr", ": "), el("bdi", subject)) }];
+}
+
+/** Grey shapes of the size of what will be there. */
+function skeleton() {
+  return el("div.skeleton", { "aria-hidden": "true" }, ["", "block", "", ""].map((kind) => el("span", { class: `bone ${kind}` })));
+}
+
+/** @param {string} id of an element that sidebar.html has */
+function region(id) {
+  return /** @type {HTMLElement} */ (document.getElementById(id));
+}

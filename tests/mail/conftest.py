@@ -1,0 +1,27 @@
+"""Fixtures for the tests of server.mail: a small World, and a gateway as the product builds it. Providers add their own port."""
+
+import ssl
+
+import pytest
+
+from server.transport import Gateway
+from simulator import demo
+from simulator.world import World
+
+pytest.register_assert_rewrite("tests.mail.contract")
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Gateway:
+    return Gateway("the mail service", timeout_s=10, ssl_context=ssl.create_default_context())
+
+
+@pytest.fixture
+def world() -> World:
+    return demo.small()
+
+
+@pytest.fixture
+def sleeps() -> list[float]:
+    """What the adapter would have slept, in seconds."""
+    return []

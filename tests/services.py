@@ -1,0 +1,96 @@
+"""Start a private PostgreSQL or Redis for the tests that need the real thing.
+
+Each listens on a free loopback port only, keeps its data in a temporary directory and ends with the block at the latest; if the
+tests are killed, the kernel ends it. Nothing of a service that already runs on the machine is used or touched.
+"""
+
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def postgres(*, durable: bool = False) -> Iterator[str]:
+    """Run an empty PostgreSQL; yield its SQLAlchemy URL.
+
+    `durable` keeps fsync on, for tests that kill it; without it the server trades safety on power loss for speed.
+    """
+    port = free_port()
+    # PostgreSQL refuses to run as root, so root becomes the user that Debian's package made.
+    identity = ["--reuid", "postgres", "--regid", "postgres", "--init-groups"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="ssi-postgres-", ignore_cleanup_errors=True) as directory:
+        if identity:
+            shutil.chown(directory, "postgres", "postgres")
+        data = Path(directory, "data")
+        access = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        subprocess.run(
+            ["setpriv", *identity, newest_postgres("initdb"), "-D", data, *access],
+            cwd=directory,
+            check=True,
+            capture_output=True,
+        )
+        settings = [f"listen_addresses={LOOPBACK}", f"unix_socket_directories={directory}"]
+        if not durable:
+            settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        server = [newest_postgres("postgres"), "-D", data, "-p", port, *(f"--{setting}" for setting in settings)]
+        ping = [newest_postgres("pg_isready"), "-q", "-h", LOOPBACK, "-p", str(port)]
+        # SIGQUIT is its "immediate shutdown": at once, but its other processes and its shared memory go with it.
+        with running(*identity, server=server, end=signal.SIGQUIT, is_ready=lambda: subprocess.run(ping).returncode == 0):
+            yield f"postgresql+psycopg://postgres@{LOOPBACK}:{port}/postgres"
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Run an empty Redis; yield its URL."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ssi-redis-") as directory:
+        storage = ["--dir", directory, "--save", "", "--appendonly", "no"]
+        server = ["redis-server", "--bind", LOOPBACK, "--port", port, *storage]
+        with running(server=server, end=signal.SIGKILL, is_ready=lambda: answers_ping(port)):
+            yield f"redis://{LOOPBACK}:{port}/0"
+
+
+def free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def newest_postgres(program: str) -> str:
+    found = glob.glob(f"/usr/lib/postgresql/*/bin/{program}")
+    return max(found, key=lambda path: int(path.split("/")[4]))
+
+
+@contextmanager
+def running(*identity: str, server: list[object], end: signal.Signals, is_ready: Callable[[], bool]) -> Iterator[None]:
+    """Run a server for the length of the block, once it is ready; `end` ends it, also when the tests are killed."""
+    command = ["setpriv", *identity, "--pdeathsig", end.name.removeprefix("SIG"), *map(str, server)]
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd="/") as process:
+        try:
+            deadline = time.monotonic() + 30
+            while not is_ready():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise RuntimeError(f"{server[0]} did not start:\n{log.read()}")
+                time.sleep(0.02)
+            yield
+        finally:
+            process.send_signal(end)
+
+
+def answers_ping(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
