@@ -9,7 +9,7 @@ Faults of its own, beside those of `simulator.serving`:
     csrf         a write is answered 403 with `x-csrf-token: Required`
     locked       a write is refused because another user holds the record
     silent_empty a list with an `or` in its $filter comes back empty (S5)
-    index_delay  an EMail that is created is missing from lists for `seconds`, though not when read by key
+    index_delay  an EMail that is created is missing for `seconds` from lists and CheckEmailByGroupwareID, not when read by key
     part_status  a single OData request, also one inside a batch, is answered with `status`
 For the faults that concern single requests, `match` sees the path of the part.
 """
@@ -90,7 +90,7 @@ class _Tenant:
 
     def service(self, path: str) -> Response:
         world = self._get_world()
-        if len(request.full_path) > MAX_URL_BYTES:
+        if len(request.path) + len(request.query_string) > MAX_URL_BYTES:
             return Response("<html><body>Request URI too long</body></html>", 414, content_type="text/html")
         caller = _caller(world)
         if caller is None:
@@ -250,10 +250,10 @@ def _give_csrf(world: World, user: User, response: Response, *, secure: bool) ->
 
 
 def _csrf_holds(world: World, user: User, *, needed: bool) -> bool:
-    if world.take_fault("c4c", request.method, request.path, frozenset({"csrf"})):
-        return False
     if not needed:
         return True
+    if world.take_fault("c4c", request.method, request.path, frozenset({"csrf"})):
+        return False
     cookie = request.cookies.get(_COOKIE, "")
     born = cookie.partition("-")[0]
     if not born.isdecimal() or world.now().timestamp() - int(born) > CSRF_LIFETIME.total_seconds():

@@ -54,6 +54,7 @@ class Changes:
         entity_type = self._schema.sets[entity_set]
         if not entity_type.creatable:
             raise ODataError(f"Entity set '{entity_set}' does not allow creation", 405)
+        self._authorize(entity_type)
         if entity_set == MIRROR:
             return self._create_mirrored(body, parent)
         values, children = self._new_values(entity_type, body)
@@ -82,16 +83,19 @@ class Changes:
         entity_type = self._schema.sets[entity_set]
         if not entity_type.updatable:
             raise ODataError(f"Entity set '{entity_set}' does not allow changes", 405)
+        self._authorize(entity_type)
         row = self._records.get(entity_set, key)
+        main: Row = {}
         if entity_set == MIRROR:
             entity_type, row = self._schema.sets[RELATIONS], self._crm.rows(RELATIONS)[row["ObjectID"]]
-            body = {("ReverseMainIndicator" if name == "MainIndicator" else name): sent for name, sent in body.items()}
+            main = {name: bool(sent) for name, sent in body.items() if name == "MainIndicator"}
+            body = {name: sent for name, sent in body.items() if name not in main}
         _match(row, if_match)
         self._lock(row.get("ParentObjectID") or row["ObjectID"])
         values = self._changed_values(entity_type, row, body)
         if replace:
             values = {p.name: values.get(p.name) for p in entity_type.properties.values() if p.updatable}
-        changed = {**row, **values}
+        changed = {**row, **values, **main}
         self._check_mandatory(entity_type, changed)
         self._check_row(entity_type, changed, set(values))
         self._stamp(entity_type, changed, created=False)
@@ -134,6 +138,10 @@ class Changes:
         self._undo.clear()
         self._events.clear()
         self._records.forget()
+
+    def _authorize(self, entity_type: EntityType) -> None:
+        if entity_type.name in ("Employee", "BusinessUser") and not self._user.is_admin:
+            raise ODataError("You are not authorized to change this record", 403)
 
     def _new_values(self, entity_type: EntityType, body: Mapping[str, Any]) -> tuple[Row, list[tuple[Navigation, list[Any]]]]:
         values: Row = {}
@@ -275,6 +283,7 @@ class Changes:
                 main = {"ObjectID": self._crm.new_object_id(), "ParentObjectID": row["ObjectID"], "AccountID": row["AccountID"]}
                 self._stamp(self._schema.sets[RELATIONS], main, created=True)
                 self._insert(RELATIONS, main)
+                self._happened("create", self._schema.sets[RELATIONS], main)
             workplace = {name: row[name] for name in _WORKPLACE if row.get(name)}
             self._replace(main, {**main, **workplace, "ReverseMainIndicator": True})
             for other in mine:

@@ -195,6 +195,9 @@ class Records:
 
     def _getter(self, entity_type: EntityType, prop: Property) -> Callable[[Row], Any]:
         name = prop.name
+        if name == "UserLockedIndicator":
+            locked = self._world.c4c.locked_users
+            return lambda row: row.get("UserID") in locked
         derive = self._derivation(entity_type, prop)
         empty: Any = {"Edm.String": "", "Edm.Boolean": False}.get(prop.type)
 
@@ -284,7 +287,6 @@ def display_name(row: Row) -> str:
 
 def _employ(world: World, person: Person, partner: str) -> None:
     first, _, last = person.name.rpartition(" ")
-    locked = person.user_id in world.c4c.locked_users
     known: Row = {
         "EmployeeID": person.employee_id,
         "UserID": person.user_id if person.provisioned else "",
@@ -297,7 +299,6 @@ def _employ(world: World, person: Person, partner: str) -> None:
         "EmailURI": person.email,
         "LanguageCode": person.language.upper(),
         "CurrentInternalEmployeeIndicator": True,
-        "UserLockedIndicator": locked,
     }
     for entity_set in ("EmployeeCollection", "EmployeeBasicDataCollection", "BusinessUserCollection"):
         if entity_set == "BusinessUserCollection" and not person.provisioned:

@@ -304,7 +304,7 @@ def _what_it_carries(cast: Cast) -> Iterator[Letter]:
 
 def _hostile(cast: Cast) -> Mail:
     """Text that means something to a browser, a template, a filter, a spreadsheet or a file system."""
-    first, last = "<img src=x onerror=alert(document.domain)>", "{{7*7}}' or 1 eq 1 or Email eq '"
+    first, last = "<img src=x onerror=alert(1)>", "{{7*7}}' or 1 eq 1 or Email eq '"
     sender = cast.contact(0, first=first, last=last)["Email"]
     return cast.mail(
         ('"><script>alert(1)</script>', sender),

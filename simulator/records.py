@@ -247,7 +247,7 @@ class Tenant:
             "EMailCollection",
             {
                 "ID": str(next(self._numbers["activity"])), "Subject": subject, "Status": "3", "PriorityCode": "3",
-                "DocumentType": "0006", "Direction": "1",
+                "DocumentType": "0006", "Direction": "3",
                 "OwnerPartyID": owner_id, "OwnerUUID": owner_uuid, "OwnerName": owner, "Account": account["UUID"],
                 "MainAccountPartyID": account["AccountID"], "AccountName": account["Name"],
                 "PrimaryContact": contact["ContactUUID"],

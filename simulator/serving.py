@@ -13,7 +13,9 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from simulator.world import GetWorld
+from simulator.world import GetWorld, World
+
+GATE_S = 60.0  # how long a gate holds a request that nobody lets go
 
 
 class _Handler(WSGIRequestHandler):
@@ -56,6 +58,17 @@ def drop_connection() -> None:
     sock.shutdown(socket.SHUT_RDWR)
 
 
+def stopped(world: World, vendor: str, *, acted: bool) -> bool:
+    """Stand at the World's gate, if this request is the one it stops; return whether the connection was closed there."""
+    gate = world.gate
+    if gate is None or not gate.counts(f"{vendor} {request.method} {request.path}", acted=acted):
+        return False
+    if gate.stand(GATE_S):
+        return False
+    drop_connection()
+    return True
+
+
 def watch(app: Flask, vendor: str, get_world: GetWorld) -> None:
     """Give a vendor's app its access log, its latency and the faults that every vendor can have.
 
@@ -70,6 +83,8 @@ def watch(app: Flask, vendor: str, get_world: GetWorld) -> None:
         g.started = time.perf_counter()
         g.actor, g.parts = "", []
         world = get_world()
+        if stopped(world, vendor, acted=False):
+            return Response(status=503)
         fault = world.take_fault(vendor, request.method, request.path, common)
         if fault is None:
             return None
@@ -102,6 +117,8 @@ def watch(app: Flask, vendor: str, get_world: GetWorld) -> None:
             parts=parts,
             request_bytes=request.content_length or 0,
         )
+        if stopped(world, vendor, acted=True):
+            return response
         if world.take_fault(vendor, request.method, request.path, frozenset({"acted_drop"})):
             drop_connection()
         return response

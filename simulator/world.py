@@ -96,6 +96,36 @@ class Fault:
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
 
+class Gate:
+    """Stops the `number`-th request that reaches any vendor, before it acts or, with `acted`, after it acted.
+
+    A test waits until the request stands there (`reached`), does its worst to whoever sent it, and opens the gate: the request
+    goes on, or, with `lost`, its connection is closed as if it had never arrived or its answer never came back.
+    """
+
+    def __init__(self, number: int = 1, *, acted: bool = False, match: str = "") -> None:
+        self.reached = threading.Event()
+        self._number = number
+        self._acted = acted
+        self._match = match  # a substring of "vendor METHOD path"
+        self._passed = itertools.count(1)
+        self._opened = threading.Event()
+        self._lost = False
+
+    def open(self, *, lost: bool = False) -> None:
+        self._lost = lost
+        self._opened.set()
+
+    def counts(self, line: str, *, acted: bool) -> bool:
+        """Say whether this is the request to stop, counting it if it is one that matches."""
+        return acted == self._acted and self._match in line and next(self._passed) == self._number
+
+    def stand(self, timeout_s: float) -> bool:
+        """Hold the request; return whether it goes on."""
+        self.reached.set()
+        return self._opened.wait(timeout_s) and not self._lost
+
+
 @dataclass(slots=True)
 class Category:
     """An entry of a mailbox's master list."""
@@ -226,7 +256,7 @@ class World:
         self.people: list[Person] = []
         self.entra_tenant = "3f2c9a1e-6a57-4b1c-9a51-0d6f8f3f7a10"
         self.client_id = "7c1d2f60-9f2a-4c55-8a8e-2b9a6c4d1e01"
-        self.client_secret = "simulated-client-secret"  # noqa: S105 - guards nothing but the simulator
+        self.client_secret = "simulated-client-secret"
         self.crm = Crm()
         self.c4c = C4CTenant()
         self.mailboxes: dict[str, MailboxState] = {}  # by lower-cased address
@@ -234,6 +264,7 @@ class World:
         self.log: list[Event] = []
         self.access: list[Access] = []
         self.faults: list[Fault] = []
+        self.gate: Gate | None = None
         self.latency: dict[str, Latency] = {}
         self.clock_skew = timedelta()
         self._seq = itertools.count(1)

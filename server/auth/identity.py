@@ -94,7 +94,7 @@ class Verifier:
     ) -> None:
         self._gateway = gateway
         self._authority = authority.rstrip("/")
-        self._audience = audience
+        self._audience = audience - {""}  # an installation without a client id must not accept tokens without an audience
         self._scope = required_scope
         self._now = now
         self._clients = clients | {name for name in audience if _GUID.fullmatch(name)}

@@ -113,7 +113,7 @@ def _tokens(value: str) -> Iterator[tuple[str, str, str]]:
         kind = match.lastgroup or ""
         if kind == "atom" and match[0] == '"':
             pattern = _TOKEN_UNQUOTED
-        if match[0] not in ("(", ")", '"'):
+        if match[0] not in ("(", ")", ">", '"'):
             yield kind, match[kind], match[0]
         at = match.end()
 

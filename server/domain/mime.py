@@ -16,7 +16,7 @@ import binascii
 import codecs
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -39,6 +39,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HEAD_END = re.compile(rb"\n\r?\n")
+_SLICE = 1024 * 1024
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 _CHARSETS = {
@@ -121,29 +122,32 @@ def _joined(run: list[tuple[str, bytes]]) -> Iterator[str]:
 
 
 class Headers:
-    """Header fields in their order. Names match in any case; values are unfolded but not decoded."""
+    """Header fields by name, in any case; those of one name in their order. Values are unfolded but not decoded."""
 
     __slots__ = ("_fields",)
 
     def __init__(self, source: HeaderSource = ()) -> None:
         """Lines of a block that are no field, e.g. an mbox "From " line, are left out."""
+        pairs: Iterable[tuple[str, str]]
         if isinstance(source, bytes):
-            self._fields = [(name, _eight_bit(value)) for name, value in _fields(source.decode("latin-1"))]
+            pairs = ((name, _eight_bit(value)) for name, value in _fields(source.decode("latin-1")))
         elif isinstance(source, str):
-            self._fields = list(_fields(source))
+            pairs = _fields(source)
         else:
-            pairs = source.items() if isinstance(source, Mapping) else source
-            self._fields = [(name.lower(), _unfolded(value)) for name, value in pairs]
+            given = source.items() if isinstance(source, Mapping) else source
+            pairs = ((name.lower(), _unfolded(value)) for name, value in given)
+        self._fields: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._fields.setdefault(name, []).append(value)
 
     def __len__(self) -> int:
         return len(self._fields)
 
     def __contains__(self, name: str) -> bool:
-        return any(own == name.lower() for own, _ in self._fields)
+        return name.lower() in self._fields
 
-    def all(self, name: str) -> list[str]:
-        low = name.lower()
-        return [value for own, value in self._fields if own == low]
+    def all(self, name: str) -> Sequence[str]:
+        return self._fields.get(name.lower(), ())
 
     def get(self, name: str) -> str:
         """Return the first field of this name, "" if there is none."""
@@ -266,7 +270,8 @@ def _letters(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Return how many base64 characters there are before the first "=", and where those end."""
     stop = data.find(b"=", start, end)
     stop = end if stop < 0 else stop
-    return stop - start - len(data[start:stop].translate(None, _BASE64)), stop
+    noise = sum(len(data[at : min(at + _SLICE, stop)].translate(None, _BASE64)) for at in range(start, stop, _SLICE))
+    return stop - start - noise, stop
 
 
 def _from_base64(data: bytes, start: int, end: int) -> bytes:

@@ -22,8 +22,8 @@ from simulator.world import GetWorld, Person
 def create_app(get_world: GetWorld, *, sidebar_url: Callable[[], str], mint_token: Callable[[Person], str]) -> Flask:
     """Return the inbox's application.
 
-    `sidebar_url` gives the address of the pane's page, asked anew for each page view; `mint_token` gives an access token
-    for the product's API for that person, what Office.auth.getAccessToken answers.
+    `sidebar_url` gives the address of the pane's page, asked anew for each page view, "" while there is no server;
+    `mint_token` gives an access token for the product's API for that person, what Office.auth.getAccessToken answers.
     """
     # Windows and slim images know no type for modules; a browser refuses one that is not JavaScript.
     mimetypes.add_type("text/javascript", ".js")
@@ -61,7 +61,8 @@ def create_app(get_world: GetWorld, *, sidebar_url: Callable[[], str], mint_toke
 def _policy(sidebar: str) -> str:
     """Let the page run its own scripts only, and frame only its own messages and the sidebar's origin."""
     parts = urlsplit(sidebar)
+    framed = f"'self' {parts.scheme}://{parts.netloc}" if parts.netloc else "'self'"
     return (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'; "
-        f"frame-src 'self' {parts.scheme}://{parts.netloc}"
+        f"frame-src {framed}"
     )

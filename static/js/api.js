@@ -1,20 +1,18 @@
 /**
- * Our own HTTP face, with a bearer token that lives in this object only. Every failure is an ApiError whose `code` the views
- * turn into text. Reads may be aborted; a write never is, because the server may have acted already.
+ * Our own HTTP face, with a bearer token that lives in this object only. Every failure is an ApiError; views turn its `code`
+ * into text. What asks may be aborted; a write never is, because the server may have acted already.
  */
 
-/** @import {Context, Me, Order, Preview, Save, WireItem} from "./types.js" */
-
-const READ_MS = 20_000;
+const ASK_MS = 20_000;
 const WRITE_MS = 60_000;
 
 export class ApiError extends Error {
-  /** @param {string} code the Problem's, or ours: offline, unreachable, timeout, aborted @param {Record<string, any>} [problem] */
+  /** @param {string} code the Problem's; or ours: offline, unreachable, timeout, aborted @param {Record<string, any>} [problem] */
   constructor(code, problem = {}) {
     super(code);
     this.code = code;
     this.status = Number(problem.status ?? 0); // 0: no answer came, so a write may have happened
-    this.detail = String(problem.detail ?? problem.title ?? "");
+    this.detail = String(problem.detail ?? "");
     this.requestId = String(problem.request_id ?? "");
     this.saveId = String(problem.save_id ?? "");
   }
@@ -31,7 +29,7 @@ export class Api {
     this.#base = base;
   }
 
-  /** Begin to fetch a token. Whoever needs it first hears of a failure. */
+  /** Begin to fetch a token; whoever needs it first hears of a failure. */
   warm() {
     this.#bearer().catch(() => undefined);
   }
@@ -41,51 +39,39 @@ export class Api {
     this.#token = Promise.resolve(token);
   }
 
-  /** @returns {Promise<Me>} */
-  me() {
-    return this.#call("GET", "/api/me");
+  /** @param {string} path below /api @param {object | null} question null makes it a GET @param {AbortSignal} [signal] */
+  ask(path, question, signal) {
+    return this.#call(path, question ? "POST" : "GET", question, AbortSignal.timeout(ASK_MS), signal);
+  }
+
+  /** @param {string} path @param {object} [order] */
+  write(path, order = {}) {
+    return this.#call(path, "POST", order, AbortSignal.timeout(WRITE_MS));
   }
 
   /**
-   * @param {{mode: string, item: WireItem, complete?: true, refresh?: true | undefined}} question @param {AbortSignal} signal
-   * @returns {Promise<Context>}
+   * @param {string} path @param {string} method @param {object | null} body @param {AbortSignal} limit @param {AbortSignal} [signal]
+   * @returns {Promise<any>}
    */
-  context(question, signal) {
-    return this.#call("POST", "/api/context", question, READ_MS, signal);
-  }
-
-  /** @param {WireItem} item @param {AbortSignal} signal @returns {Promise<Preview>} */
-  preview(item, signal) {
-    return this.#call("POST", "/api/saves/preview", { item }, READ_MS, signal);
-  }
-
-  /** @param {WireItem} item @param {Order} order @returns {Promise<Save>} */
-  save(item, order) {
-    return this.#call("POST", "/api/saves", { item, ...order }, WRITE_MS);
-  }
-
-  /** @param {string} id @returns {Promise<Save>} */
-  saveState(id) {
-    return this.#call("GET", `/api/saves/${encodeURIComponent(id)}`);
-  }
-
-  /** @param {string} id @returns {Promise<Save>} */
-  retry(id) {
-    return this.#call("POST", `/api/saves/${encodeURIComponent(id)}/retry`, undefined, WRITE_MS);
-  }
-
-  /** @param {string} method @param {string} path @param {unknown} [body] @param {number} [ms] @param {AbortSignal} [signal] */
-  async #call(method, path, body, ms = READ_MS, signal) {
-    const token = this.#bearer();
-    let answer = await this.#send(method, path, await token, body, ms, signal);
-    if (answer.status === 401) {
-      if (this.#token === token) this.#token = null;
-      answer = await this.#send(method, path, await this.#bearer(), body, ms, signal);
+  async #call(path, method, body, limit, signal) {
+    const request = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit, ...(body && { body: JSON.stringify(body) }) };
+    try {
+      const token = this.#bearer();
+      let answer = await this.#send(path, request, await token);
+      if (answer.status === 401) {
+        if (this.#token === token) this.#token = null;
+        answer = await this.#send(path, request, await this.#bearer());
+      }
+      const { ok, status, json, request_id } = answer;
+      if (!ok) throw new ApiError(String(json?.code ?? status), { request_id, ...json, status });
+      if (json === undefined) throw new ApiError("unreachable"); // cut on its way, or not from our server
+      return json;
+    } catch (error) {
+      if (signal?.aborted) throw new ApiError("aborted");
+      if (limit.aborted) throw new ApiError("timeout");
+      if (error instanceof TypeError) throw new ApiError(globalThis.navigator?.onLine === false ? "offline" : "unreachable");
+      throw error;
     }
-    const { ok, status, json, requestId } = answer;
-    if (!ok) throw new ApiError(String(json?.code ?? `http_${status}`), { request_id: requestId, ...json, status });
-    if (json === undefined) throw new ApiError("unreachable"); // cut on its way, or not from our server
-    return json;
   }
 
   #bearer() {
@@ -95,30 +81,12 @@ export class Api {
     return (this.#token = token);
   }
 
-  /**
-   * Send once, and read the whole answer in time.
-   * @param {string} method @param {string} path @param {string} token @param {unknown} body @param {number} ms @param {AbortSignal} [signal]
-   */
-  async #send(method, path, token, body, ms, signal) {
-    const patience = new AbortController();
-    const stop = () => patience.abort();
-    const timer = setTimeout(stop, ms);
-    signal?.addEventListener("abort", stop);
-    if (signal?.aborted) stop();
-    const headers = { Accept: "application/json", Authorization: `Bearer ${token}` };
-    const content = body === undefined ? { headers } : { headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    try {
-      const response = await fetch(this.#base + path, { method, ...content, signal: patience.signal, credentials: "omit", cache: "no-store", redirect: "error" });
-      const json = parsed(await response.text());
-      return { ok: response.ok, status: response.status, json, requestId: response.headers.get("X-Request-Id") };
-    } catch (error) {
-      if (patience.signal.aborted) throw new ApiError(signal?.aborted ? "aborted" : "timeout");
-      if (error instanceof TypeError) throw new ApiError(globalThis.navigator?.onLine === false ? "offline" : "unreachable");
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", stop);
-    }
+  /** @param {string} path @param {RequestInit} request @param {string} token */
+  async #send(path, request, token) {
+    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
+    const response = await fetch(`${this.#base}/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
+    const json = parsed(await response.text());
+    return { ok: response.ok, status: response.status, json, request_id: response.headers.get("X-Request-Id") ?? "" };
   }
 }
 

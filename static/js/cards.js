@@ -1,73 +1,66 @@
 /** The people and records of a message: one place per address; the first card is open, the others are folded to one line. */
 
-/** @import {Card, Field, Part, Place, PlacedCard, Ui} from "./types.js" */
-import { el, facts, icon, mailto, outside, tel } from "./dom.js";
+import { el, facts, icon, mailto, newTab, tel } from "./dom.js";
 import { cardsOf, keyOf } from "./places.js";
 import { initials, visible } from "./text.js";
 
-/** @param {Place[]} places @param {Map<string, boolean>} opened what the person opened or folded, by card @param {Ui} ui @returns {Part[]} */
-export function placeParts(places, opened, ui) {
+/** @type {DrawParts<Place[]>} */
+export function placeParts(places, ui) {
   const [first] = cardsOf(places);
-  if (first && !opened.has(keyOf(first))) opened.set(keyOf(first), true); // and it stays so when another one comes first
-  return places.map((place) => ({ key: `at ${place.key}`, is: place, build: () => (place.cards.length > 0 ? found : notFound)(place, opened, ui) }));
+  if (first && ui.opened.size === 0) ui.opened.set(keyOf(first), true); // and it stays open when another one comes before it
+  return places.map((place) => ({ key: place.key, is: place, build: () => (place.cards.length > 0 ? found : notFound)(place, ui) }));
 }
 
-/** @param {Place} place @param {Map<string, boolean>} opened @param {Ui} ui */
-function found({ key, address, cards }, opened, ui) {
-  const nodes = cards.map((placed) => cardNode(placed, opened, ui));
+/** @type {Draw<Place>} */
+function found({ key, address, cards }, ui) {
+  const nodes = cards.map((placed) => cardNode(placed, ui));
   if (cards.length === 1 && key) return el("li", nodes);
   const title = key ? visible(address) : ui.t("also_linked");
-  const count = el("span.meta", ui.t("records", { n: cards.length }));
-  return el("li.group", el("h2", el("span.ellipsis", { title, dir: "auto" }, title), count), nodes);
+  return el("li.group", el("h2", short(title, "span"), el("span.meta", ui.t("records", { n: cards.length }))), nodes);
 }
 
-/** @param {Place} place @param {Map<string, boolean>} _ @param {Ui} ui */
-function notFound({ address, name, checking }, _, { t }) {
-  const [title, second] = [visible(name || address), visible(address)];
-  return el(
-    "li.unknown",
-    el("span.avatar", { "aria-hidden": "true" }, "?"),
-    el("span.who", el("span.ellipsis", { title, dir: "auto" }, title), second !== title && el("span.meta.ellipsis", { title: second, dir: "auto" }, second)),
-    el("span.tag", t(checking ? "checking" : "not_found")),
-  );
+/** @type {Draw<Place>} */
+function notFound({ address, name, checking }, { t }) {
+  const second = name && name !== address && short(visible(address), "span.meta");
+  const who = el("span.who", short(visible(name || address), "span"), second);
+  return el("li.unknown", el("span.avatar", { "aria-hidden": "true" }, "?"), who, el("span.tag", t(checking ? "checking" : "not_found")));
 }
 
-/** @param {PlacedCard} placed @param {Map<string, boolean>} opened @param {Ui} ui */
-function cardNode({ card, reasons }, opened, { t, locale }) {
+/** @type {Draw<PlacedCard>} */
+function cardNode({ card, reasons }, { t, text, opened }) {
   const { type, title, fields = [], url, linked } = card;
   const key = keyOf(card);
-  const isOpen = opened.get(key) ?? false;
   const name = visible(title);
-  const why = reasons.slice(0, 3).map((reason) => {
-    const value = reason.label === "account_of" ? visible(reason.title) : el("a", { href: mailto(reason.address) }, visible(reason.address));
-    return /** @type {[string, Node | string]} */ ([t(reason.label), value]);
-  });
-  const what = fields.slice(0, 4).map((field) => /** @type {[string, Node | string]} */ ([locale.named("field", field.name, field.label), valueOf(field)]));
-  const body = el(
-    "div.card-body",
-    { id: `body-${key.replace(/\W/g, "-")}`, hidden: !isOpen },
-    facts([...why, ...what]),
-    outside(url, t("open_in_c4c"), t("open_named", { name })),
-  );
+  const isOpen = opened.get(key) ?? false;
+  const rows = reasons.slice(0, 3).map(({ label, value }) => row(t(label), value, label === "account_of" ? null : mailto(value)));
+  for (const { name, label, value } of fields.slice(0, 4)) {
+    const href = ["phone", "mobile"].includes(name) ? tel(value) : /^\S+@\S+$/.test(value) ? mailto(value) : null;
+    rows.push(row(text.named("field", name, label), value, href));
+  }
+  const link = newTab(url, t("open_in_c4c"), t("open_named", { name }));
+  const body = el("div.card-body", { id: `body-${key.replace(/\W/g, "-")}`, hidden: !isOpen }, facts(rows), link);
+  const toggle = () => {
+    const willOpen = body.hasAttribute("hidden");
+    opened.set(key, willOpen);
+    head.setAttribute("aria-expanded", String(willOpen));
+    body.toggleAttribute("hidden");
+  };
   const head = el(
     "button.card-head",
-    { type: "button", "aria-expanded": String(isOpen), "aria-controls": body.id, "data-focus": key },
-    el(type === "account" ? "span.avatar.square" : "span.avatar", { "aria-hidden": "true" }, initials(name)),
+    { type: "button", "aria-expanded": String(isOpen), "aria-controls": body.id, "data-focus": key, click: toggle },
+    el(`span.avatar.${type}`, { "aria-hidden": "true" }, initials(name)),
     el("span.name", { title: name, dir: "auto" }, name),
-    linked && el("span.tag.linked", icon("link"), t("linked")),
-    el("span.tag", locale.named("type", type, type)),
+    linked && el("span.tag.good", t("linked")),
+    el("span.tag", text.named("type", type, type)),
     icon("chevron"),
   );
-  head.addEventListener("click", () => {
-    opened.set(key, body.hidden);
-    head.setAttribute("aria-expanded", String(body.hidden));
-    body.hidden = !body.hidden;
-  });
-  return el("article.card", el("h3", head), body);
+  return el("article", el("h3", head), body);
 }
 
-/** @param {Field} field */
-function valueOf({ name, value }) {
-  const href = ["phone", "mobile"].includes(name) ? tel(value) : /^\S+@\S+$/.test(value) ? mailto(value) : null;
-  return href ? el("a", { href }, visible(value)) : visible(value);
+/** @param {string} label @param {string} value @param {string | null} href @returns {[string, Node | string]} */
+function row(label, value, href) {
+  return [label, href ? el("a", { href }, visible(value)) : visible(value)];
 }
+
+/** One line, the rest on hover. @param {string} text @param {string} spec */
+const short = (text, spec) => el(`${spec}.ellipsis`, { title: text, dir: "auto" }, text);

@@ -3,8 +3,6 @@
  * from mail and CRM cannot become anything else.
  */
 
-/** @import {El, Part} from "./types.js" */
-
 /** Make an element: el("p.note", {title, click: f}, text, node). Functions are listeners; null and false are left out. */
 export const el = /** @type {El} */ (
   (spec, ...children) => {
@@ -21,17 +19,16 @@ export const el = /** @type {El} */ (
 
 /** @param {HTMLElement} node @param {string} name @param {unknown} value */
 function set(node, name, value) {
+  if (name.startsWith("on")) throw new TypeError(`${name} is not an attribute`);
   if (typeof value === "function") return node.addEventListener(name, /** @type {EventListener} */ (value));
   const text = name === "href" ? followable(String(value)) : value === true ? "" : value;
-  if (name.startsWith("on")) throw new TypeError(`${name} is not an attribute`);
   if (text !== null && text !== undefined && text !== false) node.setAttribute(name, String(text));
 }
 
 /** Return the address if a person may follow it, else null. @param {string} address */
 export function followable(address) {
-  if (!URL.canParse(address)) return null;
-  const { protocol, href } = new URL(address);
-  return ["https:", "http:", "mailto:", "tel:"].includes(protocol) ? href : null;
+  const url = URL.canParse(address) ? new URL(address) : null;
+  return url && ["https:", "http:", "mailto:", "tel:"].includes(url.protocol) ? url.href : null;
 }
 
 /** @param {string} address */
@@ -43,13 +40,10 @@ export function tel(number) {
   return /\d{3}/.test(digits) ? `tel:${digits}` : null;
 }
 
-/**
- * A link that opens a new tab; screen readers hear its longer name.
- * @param {string | null | undefined} href @param {string} label @param {string} name
- */
-export function outside(href, label, name) {
+/** @param {string | null | undefined} href null makes nothing @param {string} label @param {string} name for screen readers */
+export function newTab(href, label, name) {
   if (!followable(href ?? "")) return null;
-  return el("a.outside", { href, target: "_blank", rel: "noopener noreferrer", "aria-label": name }, label, icon("open"));
+  return el("a.new-tab", { href, target: "_blank", rel: "noopener noreferrer", "aria-label": name }, label, icon("open"));
 }
 
 /** @type {WeakMap<Element, string>} what each part was drawn from */
@@ -61,8 +55,7 @@ const drawnFrom = new WeakMap();
  * @param {HTMLElement} parent @param {Part[]} parts
  */
 export function show(parent, parts) {
-  const active = document.activeElement;
-  const focused = parent.contains(active) ? active : null;
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   const before = new Map(Array.from(parent.children, (child) => [child.getAttribute("data-key"), child]));
   const nodes = parts.map(({ key, is, build }) => {
     const value = JSON.stringify(is) ?? "";
@@ -80,8 +73,8 @@ export function show(parent, parts) {
 
 /** Focus what bears this name inside of `parent`, or else `parent`. @param {HTMLElement} parent @param {string | null | undefined} name */
 export function refocus(parent, name) {
-  const namesake = /** @type {HTMLElement | null} */ (name ? parent.querySelector(`[data-focus="${CSS.escape(name)}"]`) : null);
-  (namesake ?? parent).focus({ preventScroll: true });
+  const namesake = name ? parent.querySelector(`[data-focus="${CSS.escape(name)}"]`) : null;
+  /** @type {HTMLElement} */ (namesake ?? parent).focus({ preventScroll: true });
 }
 
 /** Strokes on a grid of 16. */
@@ -92,7 +85,6 @@ const ICONS = {
   chevron: "M4.5 6.3 8 9.8l3.5-3.5",
   close: "M3.5 3.5l9 9M12.5 3.5l-9 9",
   info: "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2ZM8 7.4v3.8M8 5v.2",
-  link: "M6.6 9.4a2.6 2.6 0 0 0 3.8 0l2.4-2.4a2.7 2.7 0 0 0-3.8-3.8L8 4.2M9.4 6.6a2.6 2.6 0 0 0-3.8 0L3.2 9a2.7 2.7 0 0 0 3.8 3.8L8 11.8",
   mail: "M2 3.5h12v9H2ZM2 4.2l6 5 6-5",
   open: "M9.5 2.5h4v4M13.5 2.5 7.5 8.5M11.5 9.5v4h-9v-9h4",
   pencil: "M2.8 13.2l.7-3.1 7-7a1.3 1.3 0 0 1 1.9 0l.5.5a1.3 1.3 0 0 1 0 1.9l-7 7Z",
@@ -101,26 +93,27 @@ const ICONS = {
 
 /** @param {keyof typeof ICONS} name */
 export function icon(name) {
-  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS(svg.namespaceURI, "path");
+  path.setAttribute("d", ICONS[name]);
   for (const [key, value] of Object.entries({ viewBox: "0 0 16 16", class: `icon ${name}`, "aria-hidden": "true" })) {
-    svg?.setAttribute(key, value);
+    svg.setAttribute(key, value);
   }
-  path?.setAttribute("d", ICONS[name]);
-  svg?.append(path ?? "");
-  return /** @type {Element} */ (svg);
+  svg.append(path);
+  return svg;
 }
 
-/** A button that shows only an icon. @param {keyof typeof ICONS} name @param {string} label @param {() => void} click */
+/** @param {keyof typeof ICONS} name @param {string} label @param {() => void} click */
 export function iconButton(name, label, click) {
   return el("button.icon-button", { type: "button", "aria-label": label, title: label, "data-focus": name, click }, icon(name));
 }
 
 /** @param {string} label @param {string} focus a name that survives redrawing @param {() => void} click @param {string} [kind] */
 export function button(label, focus, click, kind = "") {
-  return el("button.button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
+  return el("button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
 }
 
-/** A list of terms. @param {[string, Node | string][]} rows */
+/** @param {[string, Node | string][]} rows term and value */
 export function facts(rows) {
   return el("dl.facts", rows.map(([term, value]) => el("div", el("dt", term), el("dd", { dir: "auto" }, value))));
 }

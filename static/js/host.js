@@ -3,16 +3,12 @@
  * gives token, theme and language. It changes nothing in the mailbox.
  */
 
-/** @import {Headline, Item, Person, WireItem} from "./types.js" */
-
 const READY_MS = 15_000;
 const HEADERS_MS = 300; // headers only help to recognise automatic mail; the server can do without
 const HEADERS_LENGTH = 60_000; // characters
 const SETTLE_MS = 400; // people are added to a draft one after the other
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
-
-// getAccessToken: not supported; not for this kind of account; not on this platform
-const NO_SINGLE_SIGN_ON = [13000, 13003, 13012];
+const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // getAccessToken: not supported; not for this account; not on this platform
 
 export class HostError extends Error {
   /** @param {"sign_in_needed" | "no_sso"} code */
@@ -24,8 +20,8 @@ export class HostError extends Error {
 
 export class Host {
   #mailbox = Office.context.mailbox;
-  /** @type {WeakMap<object, string>} */ #drafts = new WeakMap();
-  #draftCount = 0;
+  /** @type {object | null} */ #draft = null;
+  #drafts = 0;
 
   /** Wait for the mail client; null when this page was opened outside of one. */
   static async open() {
@@ -35,7 +31,7 @@ export class Host {
   }
 
   get language() {
-    return Office.context.displayLanguage || navigator.language;
+    return Office.context.displayLanguage;
   }
 
   /** @returns {"light" | "dark" | null} null when the client does not tell */
@@ -45,16 +41,16 @@ export class Host {
 
   /** What the selected item is known by in this page. Cheap; asked before every write. @returns {string | null} */
   get identity() {
-    const item = this.#mailbox.item;
+    const { item } = this.#mailbox;
     if (!item || isMessage(item)) return item?.itemId || null;
-    const name = this.#drafts.get(item) ?? `draft ${++this.#draftCount}`;
-    this.#drafts.set(item, name);
-    return name;
+    if (item !== this.#draft) this.#drafts++;
+    this.#draft = item;
+    return `draft ${this.#drafts}`;
   }
 
   /** Sender and subject, without waiting; null for a draft. @returns {Headline | null} */
   get headline() {
-    const item = this.#mailbox.item;
+    const { item } = this.#mailbox;
     return item && isMessage(item) ? { from: person(item.from), subject: item.subject || "" } : null;
   }
 
@@ -63,9 +59,9 @@ export class Host {
     const { item } = this.#mailbox;
     const { identity } = this;
     if (!item || !identity) return null;
-    const isRead = isMessage(item);
-    const wire = isRead ? await this.#message(item) : await this.#draft(/** @type {Office.MessageCompose} */ (item));
-    return this.identity === identity ? { identity, mode: isRead ? "read" : "compose", wire } : null;
+    const mode = isMessage(item) ? "read" : "compose";
+    const wire = isMessage(item) ? await this.#readMessage(item) : await this.#readDraft(item);
+    return this.identity === identity ? { identity, mode, wire } : null;
   }
 
   /** Call back whenever another item may be selected; it may also be the same. @param {() => void} changed */
@@ -104,52 +100,43 @@ export class Host {
   }
 
   /** @param {Office.MessageRead} item @returns {Promise<WireItem>} */
-  async #message(item) {
-    const { internetMessageId, conversationId, subject, from, to, cc, itemClass } = item;
+  async #readMessage(item) {
     const headers = supports("1.8") ? await Promise.race([rawHeaders(item), wait(HEADERS_MS)]) : "";
     return {
       ...this.#ids(item.itemId),
-      internet_message_id: internetMessageId || "",
-      conversation_id: conversationId || "",
-      subject: subject || "",
-      from: person(from),
-      to: people(to),
-      cc: people(cc),
+      internet_message_id: item.internetMessageId || "",
+      conversation_id: item.conversationId || "",
+      subject: item.subject || "",
+      from: person(item.from),
+      to: people(item.to),
+      cc: people(item.cc),
       bcc: [],
-      ...(headers && { headers: headers.slice(0, HEADERS_LENGTH) }),
-      ...(itemClass && { item_class: itemClass }),
+      headers: (headers || "").slice(0, HEADERS_LENGTH),
+      item_class: item.itemClass || "",
     };
   }
 
   /** @param {Office.MessageCompose} item @returns {Promise<WireItem>} */
-  async #draft({ subject, to, cc, bcc, conversationId }) {
-    const [title, ...lists] = await Promise.all([value(subject), value(to), value(cc), value(bcc)]);
-    const [first = [], second = [], third = []] = lists.map(people);
-    const { displayName, emailAddress } = this.#mailbox.userProfile;
-    return {
-      ...this.#ids(""),
-      internet_message_id: "",
-      conversation_id: conversationId || "",
-      subject: title ?? "",
-      from: { name: displayName || "", address: emailAddress },
-      to: first,
-      cc: second,
-      bcc: third,
-    };
+  async #readDraft(item) {
+    const lists = [value(item.to), value(item.cc), value(item.bcc)].map((list) => list.then(people));
+    const [subject = "", to = [], cc = [], bcc = []] = await Promise.all([value(item.subject), ...lists]);
+    const from = person(this.#mailbox.userProfile);
+    return { ...this.#ids("draft"), internet_message_id: "", conversation_id: "", subject, from, to, cc, bcc };
   }
 
   /** @param {string} id @returns {Pick<WireItem, "id" | "id_form" | "mailbox">} */
   #ids(id) {
-    const { accountType, emailAddress: mailbox } = this.#mailbox.userProfile;
+    const profile = this.#mailbox.userProfile;
+    const mailbox = profile.emailAddress;
     // "enterprise" is an Exchange server of one's own, which knows no REST ids.
-    if (supports("1.6") && accountType === "enterprise") return { id, id_form: "ews", mailbox };
-    return { id: id && this.#mailbox.convertToRestId(id, Office.MailboxEnums.RestVersion.v2_0), id_form: "rest", mailbox };
+    if (supports("1.6") && profile.accountType === "enterprise") return { id, id_form: "ews", mailbox };
+    return { id: this.#mailbox.convertToRestId(id, Office.MailboxEnums.RestVersion.v2_0), id_form: "rest", mailbox };
   }
 }
 
 /** @param {string} version */
 function supports(version, set = "Mailbox") {
-  return Office.context.requirements?.isSetSupported(set, version) ?? false;
+  return Office.context.requirements?.isSetSupported(set, version);
 }
 
 /** @param {object} item @returns {item is Office.MessageRead} the subject of a draft is an object with getAsync */
@@ -157,7 +144,7 @@ function isMessage(item) {
   return !("subject" in item) || typeof item.subject !== "object";
 }
 
-/** @param {Office.EmailAddressDetails | null | undefined} details @returns {Person} */
+/** @param {{displayName: string, emailAddress: string} | null | undefined} details @returns {Person} */
 function person(details) {
   return { name: details?.displayName || "", address: details?.emailAddress || "" };
 }
@@ -172,19 +159,16 @@ function rawHeaders(item) {
   return new Promise((resolve) => item.getAllInternetHeadersAsync((result) => resolve(result.value)));
 }
 
-/**
- * @template T @param {{getAsync: (callback: (result: Office.AsyncResult<T>) => void) => void}} property
- * @returns {Promise<T | undefined>}
- */
+/** @template T @param {{getAsync: (callback: (result: Office.AsyncResult<T>) => void) => void}} property @returns {Promise<T | undefined>} */
 function value(property) {
   return new Promise((resolve) => property.getAsync((result) => resolve(result.value)));
 }
 
-/** @param {string | undefined} color "#rrggbb"; Outlook has no isDarkTheme @returns {"light" | "dark" | null} */
+/** @param {string | undefined} color "#rrggbb"; Outlook has no isDarkTheme */
 function brightness(color) {
-  const [, red, green, blue] = /^#?([\da-f]{2})([\da-f]{2})([\da-f]{2})$/i.exec(color ?? "")?.map((part) => parseInt(part, 16)) ?? [];
-  if (red === undefined || green === undefined || blue === undefined) return null;
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 128 ? "dark" : "light";
+  const number = /^#[\da-f]{6}$/i.test(color ?? "") ? parseInt(`${color}`.slice(1), 16) : NaN;
+  const light = 0.2126 * (number >> 16) + 0.7152 * ((number >> 8) & 255) + 0.0722 * (number & 255);
+  return Number.isNaN(number) ? null : light < 128 ? "dark" : "light";
 }
 
 /** @param {number} ms @returns {Promise<undefined>} */

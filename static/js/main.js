@@ -6,18 +6,18 @@ import { Text } from "./text.js";
 import { View } from "./view.js";
 
 const host = await Host.open();
+const api = new Api(async () => host?.token(false) ?? "");
+if (host) api.warm(); // signing in, the words and the item are fetched side by side
+const view = new View(await Text.load(host?.language ?? navigator.language));
 if (host) open(host);
+else view.draw({ ...NOTHING, phase: "outside" });
 
 /** @param {Host} host */
 function open(host) {
-  const sidebar = new Sidebar({
-    host,
-    api: new Api(() => host.token(false)),
-    draw: (state) => view.draw(state),
-    tell: (news) => view.tell(news),
-    sleep: (s) => new Promise((resolve) => setTimeout(resolve, s * 1000)),
-  });
-  const view = new View(new Text(host.language), sidebar);
+  const draw = view.draw.bind(view);
+  const tell = view.tell.bind(view);
+  const sidebar = new Sidebar({ host, api, draw, tell, sleep: (s) => new Promise((resolve) => setTimeout(resolve, s * 1000)) });
+  view.actions = sidebar;
   view.setTheme(host.theme);
   host.onThemeChange(() => view.setTheme(host.theme));
   addEventListener("online", () => sidebar.connected(true));

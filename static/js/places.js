@@ -5,8 +5,6 @@
  * last.
  */
 
-/** @import {Card, Context, Link, Place, Reason, Role, WireItem} from "./types.js" */
-
 /** @param {Link} link */
 export const keyOf = ({ type, id }) => `${type}:${id}`;
 
@@ -56,8 +54,8 @@ function rolesIn({ from, to, cc, bcc }) {
 /** @param {Card} card @param {Card[]} cards @param {Map<string, Role>} roles @returns {Reason[]} */
 function reasonsFor(card, cards, roles) {
   const person = card.type === "account" && cards.find((other) => isAccountOf(card, other));
-  if (person) return [{ label: "account_of", title: person.title }];
-  return (card.matched ?? []).map((address) => ({ label: roles.get(compared(address)) ?? "other", address }));
+  if (person) return [{ label: "account_of", value: person.title }];
+  return (card.matched ?? []).map((value) => ({ label: roles.get(compared(value)) ?? "other", value }));
 }
 
 /** Whether the account is there because of this person. @param {Card} account @param {Card} person */

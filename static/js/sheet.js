@@ -3,7 +3,6 @@
  * back when it closes. What is chosen and typed goes straight into the draft, which outlives the sheet.
  */
 
-/** @import {Attachment, Card, Draft, Key, Part, SheetState, State, Ui} from "./types.js" */
 import { spinner, stateLine } from "./bar.js";
 import { button, el, icon, iconButton, refocus, show } from "./dom.js";
 import { details, sentence } from "./notices.js";
@@ -14,99 +13,85 @@ const SUBJECT_LENGTH = 255; // characters that C4C keeps of an activity's subjec
 
 /** Draw the sheet into `place`, or take it away. @param {HTMLElement} place @param {HTMLElement} behind what it covers @param {State} state @param {Ui} ui */
 export function drawSheet(place, behind, { sheet, places }, ui) {
-  const wasOpen = !place.hidden;
-  if (!sheet) {
-    if (!wasOpen) return;
-    const hadFocus = place.contains(document.activeElement);
-    const opener = place.dataset.opener;
-    place.hidden = true;
-    place.replaceChildren();
-    behind.inert = false;
-    if (hadFocus) refocus(behind, opener);
-    return;
-  }
-  if (!wasOpen) place.dataset.opener = document.activeElement?.getAttribute("data-focus") ?? "";
-  place.hidden = false;
-  behind.inert = true;
-  show(place, parts(sheet, cardsOf(places), ui));
-  if (!wasOpen) place.querySelector("h2")?.focus();
+  const isOpening = sheet && place.hidden;
+  const isClosing = !sheet && !place.hidden;
+  const { activeElement } = document;
+  const hasFocus = place.contains(activeElement);
+  if (isOpening) place.dataset.opener = activeElement?.getAttribute("data-focus") ?? "";
+  place.hidden = !sheet;
+  behind.inert = Boolean(sheet);
+  show(place, sheet ? parts(sheet, cardsOf(places), ui) : []);
+  if (isOpening) place.querySelector("h2")?.focus();
+  if (isClosing && hasFocus) refocus(behind, place.dataset.opener);
 }
 
 /** @param {SheetState} sheet @param {Card[]} cards @param {Ui} ui @returns {Part[]} */
 function parts(sheet, cards, ui) {
-  const { purpose, draft, preview, trouble, saving } = sheet;
-  const { t, sidebar } = ui;
-  const isSave = purpose === "save";
-  const head = () =>
-    el("header", iconButton("back", t("back"), () => sidebar.close()), el("h2", { id: "sheet-title", tabindex: -1 }, t(isSave ? "save" : "change_links")));
-  const all = [
-    { key: "head", is: purpose, build: head },
-    isSave && { key: "subject", is: 0, build: () => subject(draft, ui) },
-    { key: "records", is: cards, build: () => group("linked_records", records(cards, sheet, ui), "no_records", ui) },
-    isSave && { key: "files", is: [preview, !trouble], build: () => files(sheet, ui) },
-    isSave && { key: "eml", is: 0, build: () => eml(draft, ui) },
-    { key: "foot", is: [saving, trouble, !preview], build: () => foot(sheet, ui) },
-  ];
-  return all.filter((part) => part !== false);
+  const { purpose, preview, trouble, saving } = sheet;
+  const { t, actions } = ui;
+  const title = () => el("h2", { id: "sheet-title", tabindex: -1 }, t(purpose === "save" ? "save" : "change_links"));
+  const head = { key: "head", is: purpose, build: () => el("header", iconButton("back", t("back"), () => actions.close()), title()) };
+  const links = { key: "links", is: cards, build: () => group("linked_records", records(cards, sheet, ui), "no_records", ui) };
+  const end = { key: "end", is: [saving, trouble, !preview], build: () => foot(sheet, ui) };
+  if (purpose === "links") return [head, links, end];
+  const subject = { key: "subject", is: 0, build: () => subjectField(sheet, ui) };
+  const attached = { key: "files", is: [preview, !trouble], build: () => files(sheet, ui) };
+  return [head, subject, links, attached, end];
 }
 
-/** @param {Draft} draft @param {Ui} ui */
-function subject(draft, { t }) {
-  return el("label.field", t("subject"), textField(draft.subject, SUBJECT_LENGTH, (text) => (draft.subject = text)));
+/** @type {Draw<SheetState>} */
+function subjectField({ draft }, { t }) {
+  return el("label.field", t("subject"), textField(draft.subject, SUBJECT_LENGTH, (words) => (draft.subject = words)));
 }
 
 /** @param {Card[]} cards @param {SheetState} sheet @param {Ui} ui */
-function records(cards, { draft, purpose }, { t, locale }) {
+function records(cards, { draft, purpose }, { t, text }) {
   return cards.map((card) => {
     const isFixed = purpose === "links" && card.linked; // C4C keeps a link that is there
-    const box = checkbox(!draft.unlinked.has(keyOf(card)), !isFixed, (ticked) => draft.unlinked[ticked ? "delete" : "add"](keyOf(card)));
-    return el("li", choice(box, card.title, isFixed ? t("already_linked") : "", el("span.tag", locale.named("type", card.type, card.type))));
+    const box = checkbox(draft.unlinked, keyOf(card), !isFixed);
+    return el("li", choice(box, card.title, isFixed ? t("already_linked") : "", el("span.tag", text.named("type", card.type, card.type))));
   });
 }
 
-/** @param {SheetState} sheet @param {Ui} ui */
+/** @type {Draw<SheetState>} */
 function files({ draft, preview, trouble }, ui) {
-  if (preview) return group("attachments", preview.attachments.map((file) => fileRow(file, draft, ui)), "no_attachments", ui);
-  return group("attachments", trouble ? [] : [el("li.bone"), el("li.bone")], "attachments_failed", ui);
+  if (!preview) return group("attachments", trouble ? [] : [el("li.bone"), el("li.bone")], "attachments_failed", ui);
+  const eml = el("input", { type: "checkbox", checked: draft.eml, change: () => (draft.eml = eml.checked) });
+  const copy = el("li", choice(eml, ui.t("eml"), ui.t("eml_hint")));
+  return group("attachments", [...preview.attachments.map((file) => fileRow(file, draft, ui)), copy], "attachments_failed", ui);
 }
 
 /** @param {Attachment} file @param {Draft} draft @param {Ui} ui */
-function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t, locale }) {
-  const box = checkbox(allowed && !draft.unticked.has(ref), allowed, (ticked) => draft.unticked[ticked ? "delete" : "add"](ref));
+function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t, text }) {
+  const box = checkbox(draft.unticked, ref, allowed);
+  if (!allowed) box.checked = false;
   const hint = allowed ? (inline ? t("inline") : "") : reason || t("not_allowed");
-  const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", locale.size(size_bytes))));
-  if (!allowed) return row;
-  const rename = iconButton("pencil", t("rename", { name: visible(name) }), () => {
-    const input = textField(draft.names.get(ref) ?? name, 200, (text) => draft.names.set(ref, text));
+  const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
+  const rename = () => {
+    const input = textField(draft.names.get(ref) ?? name, SUBJECT_LENGTH, (words) => draft.names.set(ref, words));
+    box.setAttribute("aria-label", visible(name));
     input.setAttribute("aria-label", t("name_of", { name: visible(name) }));
     row.replaceChildren(box, input);
     input.focus();
-    input.setSelectionRange(0, Math.max(0, input.value.lastIndexOf(".")));
-  });
-  row.append(rename);
+    input.setSelectionRange(0, Math.max(0, name.lastIndexOf(".")));
+  };
+  if (allowed) row.append(iconButton("pencil", t("rename", { name: visible(name) }), rename));
   return row;
 }
 
-/** @param {Draft} draft @param {Ui} ui */
-function eml(draft, { t }) {
-  return el("p", choice(checkbox(draft.eml, true, (ticked) => (draft.eml = ticked)), t("eml"), t("eml_hint")));
-}
-
-/** @param {SheetState} sheet @param {Ui} ui */
+/** @type {Draw<SheetState>} */
 function foot({ purpose, saving, trouble, preview }, ui) {
-  const { t, sidebar } = ui;
+  const { t, actions } = ui;
   const isUnread = purpose === "save" && !preview;
   const isWaiting = saving || (isUnread && !trouble);
   const label = t(saving ? "saving" : isUnread && trouble ? "retry" : purpose === "links" ? "save_links" : "save");
-  const main = button(label, "confirm", () => !isWaiting && (isUnread ? sidebar.preview() : sidebar.confirm()), "primary");
+  const main = button(label, "confirm", () => !isWaiting && (isUnread ? actions.preview() : actions.confirm()), "primary");
   if (saving) main.prepend(spinner());
   if (isWaiting) main.setAttribute("aria-disabled", "true");
-  const why = trouble && sentence(trouble, ui);
-  return el(
-    "footer",
-    trouble && el("div", { role: "alert" }, stateLine("bad", icon("alert"), isUnread ? `${why}` : t("failed", { reason: `${why}` })), details(trouble, ui)),
-    el("div.row", main, button(t("cancel"), "cancel", () => sidebar.close())),
-  );
+  const why = trouble && sentence(trouble, t);
+  const line = why && stateLine("bad", icon("alert"), isUnread ? why : t("failed", { reason: why }));
+  const row = el("div.row", main, button(t("cancel"), "cancel", () => actions.close()));
+  return el("footer", trouble && el("div", { role: "alert" }, line, details(trouble, ui)), row);
 }
 
 /** @param {Key} title @param {HTMLElement[]} rows @param {Key} otherwise @param {Ui} ui */
@@ -114,19 +99,20 @@ function group(title, rows, otherwise, { t }) {
   return el("fieldset", el("legend", t(title)), rows.length > 0 ? el("ul", rows) : el("p.meta", t(otherwise)));
 }
 
-/** @param {string} value @param {number} maxlength @param {(text: string) => void} typed */
+/** @param {string} value @param {number} maxlength @param {(words: string) => void} typed */
 function textField(value, maxlength, typed) {
   const input = el("input", { type: "text", value, maxlength, dir: "auto", autocomplete: "off", input: () => typed(input.value) });
   return input;
 }
 
-/** @param {boolean} checked @param {boolean} enabled @param {(ticked: boolean) => void} changed */
-function checkbox(checked, enabled, changed) {
-  const box = el("input", { type: "checkbox", checked, disabled: !enabled, change: () => changed(box.checked) });
+/** A box whose name is in `off` while it is not ticked. @param {Set<string>} off @param {string} name @param {boolean} enabled */
+function checkbox(off, name, enabled) {
+  const change = () => off[box.checked ? "delete" : "add"](name);
+  const box = el("input", { type: "checkbox", checked: !off.has(name), disabled: !enabled, change });
   return box;
 }
 
-/** @param {HTMLInputElement} box @param {string} text @param {string} hint @param {Node} [more] */
-function choice(box, text, hint, more) {
-  return el("label.choice", box, el("span.who", el("span", { dir: "auto" }, visible(text)), hint && el("span.meta", visible(hint))), more);
+/** @param {HTMLInputElement} box @param {string} words @param {string} hint @param {Node} [more] */
+function choice(box, words, hint, more) {
+  return el("label.choice", box, el("span.who", el("span", { dir: "auto" }, visible(words)), hint && el("span.meta", visible(hint))), more);
 }

@@ -3,45 +3,46 @@
  * from mail and CRM pass through here only as values that are filled into a sentence.
  */
 
-/** @import {Key, Message, Translate} from "./types.js" */
-import de from "./strings/de.js";
-import en from "./strings/en.js";
-
-/** @type {Record<string, Record<Key, Message>>} */
-const LANGUAGES = { de, en };
+const LANGUAGES = ["de", "en"];
 
 export class Text {
   #locale;
-  language;
   #messages;
 
-  /** @param {string} locale BCP 47, e.g. "de-AT"; where the language is not ours, its numbers and dates stay */
-  constructor(locale) {
-    this.#locale = /^[a-z]{2,3}(-[a-z\d]+)*$/i.test(locale) ? locale : "en";
-    const [language = ""] = this.#locale.split("-");
-    this.language = Object.hasOwn(LANGUAGES, language) ? language : "en";
-    this.#messages = LANGUAGES[this.language] ?? en;
+  /** @param {string} locale BCP 47, e.g. "de-AT" @param {Record<Key, Message>} messages */
+  constructor(locale, messages) {
+    this.#locale = locale;
+    this.#messages = messages;
+  }
+
+  /** Load the words. Where the language is not ours, they are English and numbers and dates stay. @param {string} locale */
+  static async load(locale) {
+    const [language = ""] = locale.split("-");
+    const file = LANGUAGES.includes(language) ? language : "en";
+    const response = await fetch(new URL(`strings/${file}.json`, import.meta.url));
+    document.documentElement.lang = file;
+    return new Text(/^[a-z]{2,3}(-[a-z\d]+)*$/i.test(locale) ? locale : "en", await response.json());
   }
 
   /** Return a text with its {names} filled in; `n` also chooses the plural. @type {Translate} */
   t = (key, values = {}) => {
     const message = this.#messages[key];
-    const one = typeof message !== "string" && new Intl.PluralRules(this.language).select(Number(values.n)) === "one";
-    const text = typeof message === "string" ? message : one ? message.one : message.other;
+    const isOne = () => new Intl.PluralRules(this.#locale).select(Number(values.n)) === "one";
+    const text = typeof message === "string" ? message : isOne() ? message.one : message.other;
     return text.replace(/\{(\w+)\}/g, (_, name) => (name === "n" ? this.#number(Number(values.n)) : String(values[name] ?? "")));
   };
 
   /** Return the text of `prefix_word`, if there is one. @param {string} prefix @param {string} word @param {string} otherwise */
   named(prefix, word, otherwise) {
-    const key = `${prefix}_${word}`;
-    return Object.hasOwn(en, key) ? this.t(/** @type {Key} */ (key)) : otherwise;
+    const key = /** @type {Key} */ (`${prefix}_${word}`);
+    return Object.hasOwn(this.#messages, key) ? this.t(key) : otherwise;
   }
 
   /** "today 14:02", "yesterday 09:10", "3 Nov 2026, 14:02" in the zone of this computer. @param {Date} at @param {Date} now */
   when(at, now) {
     const days = Math.round((new Date(at).setHours(0, 0, 0, 0) - new Date(now).setHours(0, 0, 0, 0)) / 86_400_000);
     if (days !== 0 && days !== -1) return this.#date({ dateStyle: "medium", timeStyle: "short" }, at);
-    const day = new Intl.RelativeTimeFormat(this.language, { numeric: "auto" }).format(days, "day");
+    const day = new Intl.RelativeTimeFormat(this.#locale, { numeric: "auto" }).format(days, "day");
     return `${day} ${this.#date({ hour: "2-digit", minute: "2-digit" }, at)}`;
   }
 

@@ -1,12 +1,10 @@
-/** The shapes that the modules share. Wire shapes are those of /api (architecture, section 8); optional means it may be missing. */
-import type en from "./strings/en.js";
-import type { Sidebar } from "./sidebar.js";
+/** The shapes that the modules share; global, so that nothing of them is sent to a browser. Wire shapes are those of /api (architecture, section 8); optional means it may be missing. */
 
 // On the wire
 
-export type Person = { name: string; address: string };
+type Person = { name: string; address: string };
 
-export interface WireItem {
+interface WireItem {
   id: string;
   id_form: "rest" | "ews" | "gmail";
   mailbox: string;
@@ -21,10 +19,10 @@ export interface WireItem {
   item_class?: string;
 }
 
-export type Link = { type: string; id: string };
-export type Field = { name: string; label: string; value: string };
+type Link = { type: string; id: string };
+type Field = { name: string; label: string; value: string };
 
-export interface Card extends Link {
+interface Card extends Link {
   title: string;
   fields?: Field[];
   url?: string;
@@ -32,7 +30,7 @@ export interface Card extends Link {
   linked?: boolean;
 }
 
-export interface Save {
+interface Save {
   state: "none" | "pending" | "unknown" | "saved" | "failed";
   id?: string;
   reason?: string | null;
@@ -41,16 +39,25 @@ export interface Save {
   activity?: { id: string; url?: string | null } | null;
 }
 
-export interface Context {
+interface Context {
   cards: Card[];
   unknown: (Person & { verified?: boolean })[];
   notice?: string | null;
   automatic?: { kind: string; reason?: string } | null;
   save?: Save;
   incomplete?: boolean; // a second answer, asked for with `complete`, says more
+  failed?: string[]; // record types that C4C would not answer for
 }
 
-export interface Attachment {
+interface Question {
+  mode: Item["mode"];
+  item: WireItem;
+  complete?: boolean;
+  refresh?: boolean;
+  anyway?: boolean; // on automatic mail, too
+}
+
+interface Attachment {
   ref: string;
   name: string;
   size_bytes: number;
@@ -59,38 +66,32 @@ export interface Attachment {
   reason?: string | null;
 }
 
-export type Preview = { attachments: Attachment[] };
+type Preview = { attachments: Attachment[] };
 
 /** What to save; attachments absent means all that are allowed. */
-export interface Order {
+interface Order {
   subject?: string;
   links: Link[];
   attachments?: { ref: string; name?: string }[];
   include_eml?: boolean;
 }
 
-export interface Me {
-  user?: { name?: string; email?: string };
-  admin_contact?: string | null;
-  settings?: { include_eml?: boolean };
-}
-
 // In the pane
 
-export type Key = keyof typeof en;
-export type Message = string | { one: string; other: string };
-export type Translate = (key: Key, values?: Record<string, string | number>) => string;
+type Key = keyof typeof import("./strings/en.json");
+type Message = string | { one: string; other: string };
+type Translate = (key: Key, values?: Record<string, string | number>) => string;
 
-export type Headline = { from: Person; subject: string };
+type Headline = { from: Person; subject: string };
 /** The selected item; `identity` is what this page knows it by, `wire.id` what the server does. */
-export type Item = { identity: string; mode: "read" | "compose"; wire: WireItem };
+type Item = { identity: string; mode: "read" | "compose"; wire: WireItem };
 
-export type Role = "from" | "to" | "cc" | "bcc" | "other";
-export type Reason = { label: Role; address: string } | { label: "account_of"; title: string };
-export type PlacedCard = { card: Card; reasons: Reason[] };
+type Role = "from" | "to" | "cc" | "bcc" | "other";
+type Reason = { label: Role | "account_of"; value: string }; // an address, or a name
+type PlacedCard = { card: Card; reasons: Reason[] };
 
 /** Everything about one address. A place without cards is somebody who is not found in SAP. */
-export interface Place {
+interface Place {
   key: string; // the address as compared; "" for records that no address matched
   address: string;
   name: string;
@@ -98,11 +99,11 @@ export interface Place {
   checking: boolean; // whether there is a record is not known yet
 }
 
-export type Trouble = { code: string; status: number; detail: string; requestId: string };
-export type Saving = Omit<Save, "state"> & { state: Save["state"] | "saving"; trouble?: Trouble };
+type Trouble = { code: string; status: number; detail: string; requestId: string; saveId?: string };
+type Saving = Omit<Save, "state"> & { state: Save["state"] | "saving"; trouble?: Trouble };
 
 /** What the person chose in the save sheet; it outlives the sheet, and is gone with the page. */
-export interface Draft {
+interface Draft {
   subject: string;
   unlinked: Set<string>; // keys of records that are not to be linked
   unticked: Set<string>; // refs of attachments that are not to be saved
@@ -110,7 +111,7 @@ export interface Draft {
   eml: boolean;
 }
 
-export interface SheetState {
+interface SheetState {
   purpose: "save" | "links";
   draft: Draft;
   preview: Preview | null; // null while it is read
@@ -118,7 +119,7 @@ export interface SheetState {
   saving: boolean;
 }
 
-export interface State {
+interface State {
   phase: "starting" | "empty" | "loading" | "shown" | "failed" | "outside";
   headline: Headline | null; // of the item that the rest belongs to
   item: Item | null;
@@ -129,11 +130,10 @@ export interface State {
   trouble: Trouble | null; // why the phase is "failed"
   refreshing: boolean;
   online: boolean;
-  me: Me | null;
 }
 
 /** Something that passes: said once, not part of the state. */
-export type News =
+type News =
   | { key: "saved_toast" | "accepted_toast" | "item_changed" }
   | { key: "saved_other" | "failed_other"; subject: string; trouble?: Trouble }
   | { key: "refresh_failed"; trouble: Trouble }
@@ -142,10 +142,22 @@ export type News =
 // On the screen
 
 /** What the views draw with. */
-export interface Ui {
+interface Ui {
   t: Translate;
-  locale: import("./text.js").Text;
-  sidebar: Sidebar;
+  text: import("./text.js").Text;
+  actions: import("./sidebar.js").Sidebar;
+  opened: Map<string, boolean>; // cards that the person opened or folded
+}
+
+type Draw<Value> = (value: Value, ui: Ui) => HTMLElement;
+type DrawParts<Value> = (value: Value, ui: Ui) => Part[];
+
+interface Notice {
+  tone: "info" | "wait" | "bad";
+  title: string;
+  next?: string;
+  step?: "refresh" | "signIn";
+  trouble?: Trouble;
 }
 
 type TagOf<Spec extends string> = Spec extends `${infer Tag}.${string}` ? Tag : Spec;
@@ -153,7 +165,7 @@ type ElementOf<Spec extends string> = TagOf<Spec> extends keyof HTMLElementTagNa
 type Attributes = Record<string, string | number | boolean | null | undefined | ((event: Event) => void)>;
 type Child = Node | string | null | undefined | false | "" | Attributes;
 
-export type El = <Spec extends string>(spec: Spec, ...children: (Child | Child[])[]) => ElementOf<Spec>;
+type El = <Spec extends string>(spec: Spec, ...children: (Child | Child[])[]) => ElementOf<Spec>;
 
 /** One child of a region: drawn anew only when what it `is` has changed. */
-export type Part = { key: string; is: unknown; build: () => HTMLElement };
+type Part = { key: string; is: unknown; build: () => HTMLElement };

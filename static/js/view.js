@@ -1,8 +1,5 @@
 /** The pane: draws the state into the regions of sidebar.html. What has not changed stays as it is, so nothing moves and focus stays. */
 
-/** @import {News, Part, State, Ui} from "./types.js" */
-/** @import {Sidebar} from "./sidebar.js" */
-/** @import {Text} from "./text.js" */
 import { barParts } from "./bar.js";
 import { placeParts } from "./cards.js";
 import { el, icon, iconButton, show } from "./dom.js";
@@ -13,14 +10,18 @@ import { visible } from "./text.js";
 const TOAST_MS = 4_000;
 
 export class View {
-  /** @type {Ui} */ #ui;
-  /** @type {Map<string, boolean>} */ #opened = new Map();
+  #ui;
   #shown = "";
 
-  /** @param {Text} locale @param {Sidebar} sidebar that the buttons speak to */
-  constructor(locale, sidebar) {
-    this.#ui = { t: locale.t, locale, sidebar };
-    document.documentElement.lang = locale.language;
+  /** @param {Ui["text"]} text */
+  constructor(text) {
+    this.#ui = /** @type {Ui} */ ({ t: text.t, text, opened: new Map() });
+    region("sheet").addEventListener("keydown", ({ key }) => key === "Escape" && this.#ui.actions.close());
+  }
+
+  /** Where the buttons lead. @param {Ui["actions"]} sidebar */
+  set actions(sidebar) {
+    this.#ui.actions = sidebar;
   }
 
   /** @param {"light" | "dark" | null} theme null: as the browser says */
@@ -30,12 +31,12 @@ export class View {
 
   /** @param {State} state */
   draw(state) {
+    const ui = this.#ui;
     const { phase, item, places, context } = state;
     if (item && item.identity !== this.#shown) {
-      this.#opened = new Map();
+      ui.opened.clear();
       this.#shown = item.identity;
     }
-    const ui = this.#ui;
     const isLoading = phase === "starting" || phase === "loading";
     const empty = emptyNotice(state, ui);
     const main = region("main");
@@ -47,7 +48,7 @@ export class View {
     else if (empty) show(main, [noticePart(empty, "empty", ui)]);
     else show(main, [{ key: `places ${this.#shown}`, is: 0, build: () => el("ul.places") }]);
     const list = main.querySelector("ul.places");
-    if (list instanceof HTMLElement) show(list, placeParts(places, this.#opened, ui));
+    if (list instanceof HTMLElement) show(list, placeParts(places, ui));
     show(region("bar"), barParts(state, ui));
     drawSheet(region("sheet"), region("pane"), state, ui);
   }
@@ -60,23 +61,23 @@ export class View {
       return;
     }
     const trouble = "trouble" in news && news.trouble;
-    const reason = trouble ? visible(news.key === "failed_other" ? trouble.detail : "") || sentence(trouble, this.#ui) : "";
-    const isBad = Boolean(trouble) || news.key === "item_changed";
-    const text = t(news.key, { reason, subject: "subject" in news ? visible(news.subject) : "" });
-    const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", text));
+    const isBad = trouble || news.key === "item_changed";
+    const subject = "subject" in news ? visible(news.subject) : "";
+    const words = t(news.key, { subject, reason: trouble ? sentence(trouble, t) : "" });
+    const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", words));
     if (isBad) toast.append(iconButton("close", t("dismiss"), () => toast.remove()));
     else setTimeout(() => toast.remove(), TOAST_MS);
     region("toasts").replaceChildren(toast);
   }
 }
 
-/** @param {State} state @param {Ui} ui @returns {Part[]} */
-function header({ phase, online, refreshing }, { t, sidebar }) {
+/** @type {DrawParts<State>} */
+function header({ phase, online, refreshing }, { t, actions }) {
   const isWaiting = phase === "starting" || phase === "loading" || refreshing;
   const isBad = phase === "failed" || phase === "outside";
   const health = !online ? "offline" : isBad ? "bad" : phase === "starting" ? "wait" : "ok";
   const refresh = () => {
-    const button = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && sidebar.refresh());
+    const button = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && actions.refresh());
     if (isWaiting) button.setAttribute("aria-disabled", "true");
     return button;
   };
@@ -87,7 +88,7 @@ function header({ phase, online, refreshing }, { t, sidebar }) {
   ];
 }
 
-/** @param {State} state @param {Ui} ui @returns {Part[]} the item that the rest belongs to */
+/** The item that the rest belongs to. @type {DrawParts<State>} */
 function headline({ headline, item }, { t }) {
   if (!headline) return [];
   const { name, address } = headline.from;
@@ -99,7 +100,7 @@ function headline({ headline, item }, { t }) {
 
 /** Grey shapes of the size of what will be there. */
 function skeleton() {
-  return el("div.skeleton", { "aria-hidden": "true" }, ["", "block", "", ""].map((kind) => el("span", { class: `bone ${kind}` })));
+  return el("div.skeleton", { "aria-hidden": "true" }, ["", ".block", "", ""].map((kind) => el(`span.bone${kind}`)));
 }
 
 /** @param {string} id of an element that sidebar.html has */

@@ -319,6 +319,14 @@ def test_a_secret_is_sealed_while_the_caller_writes(house: House) -> None:
         assert vault.seal(house.tenants[0], "row", "payload", b"x")
 
 
+def test_a_new_tenant_gets_a_data_key_of_its_own(house: House) -> None:
+    vault = house.vault()
+    made = add_tenant(house.store, house.sign_in, "east", vault.new_data_key())
+    sealed = vault.seal(made, "row", "payload", b"x")
+    assert house.vault().open(made, "row", "payload", sealed) == b"x"
+    assert vault.new_data_key() != vault.new_data_key()
+
+
 def test_keyed_hashes_agree_between_processes_and_not_between_tenants(house: House) -> None:
     here, there = (house.vault().keyed_hash(house.tenants[0], "mara.lind@example.com") for _ in range(2))
     assert here == there != house.vault().keyed_hash(house.tenants[1], "mara.lind@example.com")

@@ -133,7 +133,7 @@ def answering(tenant: Tenant, *replies: tuple[int, dict[str, str], bytes]) -> It
             seen.append(f"{self.command} {self.path}")
             status, headers, body = waiting.pop(0)
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            for name, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)

@@ -1,8 +1,8 @@
 """Every promise of `server.mail.Mailbox`, once.
 
 A provider's test module subclasses `MailboxContract`, gives the fixtures `mailbox` (its adapter, as the product builds it) and
-`remote` (what really is in that mailbox, and a way to make the provider sick), and says what is its own: `vendor` and
-`foreign_id_form`.
+`remote` (what really is in that mailbox, and a way to make the provider sick), and says what is its own:
+`foreign_id_form`, the form of id that it cannot read.
 """
 
 from collections.abc import Callable, Iterator
@@ -103,7 +103,6 @@ def mime(message_id: str = "<one@example.com>", subject: str = "Hello", text: st
 
 
 class MailboxContract:
-    vendor: str
     foreign_id_form: IdForm
 
     @pytest.fixture

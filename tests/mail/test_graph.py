@@ -61,7 +61,6 @@ def mailbox(open_mailbox: Callable[..., GraphMailbox]) -> Mailbox:
 
 
 class TestGraph(MailboxContract):
-    vendor = "graph"
     foreign_id_form = "gmail"
 
 

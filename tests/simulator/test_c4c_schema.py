@@ -102,7 +102,9 @@ def test_the_metadata_we_serve_says_of_properties_what_the_real_one_says(name: s
 
 
 def test_the_metadata_we_serve_is_whole() -> None:
-    associations = {element.get("Name"): element for element in simulated().iter(_EDM + "Association")}
+    listed = list(simulated().iter(_EDM + "Association"))
+    associations = {element.get("Name"): element for element in listed}
+    assert len(associations) == len(listed)
     types = {element.get("Name") for element in simulated().iter(_EDM + "EntityType")}
     assert types == set(schema().types)
     for navigation in simulated().iter(_EDM + "NavigationProperty"):

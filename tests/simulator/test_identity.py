@@ -281,6 +281,13 @@ def test_c4cs_refresh_token_used_twice_ends_its_family(c4c: Service) -> None:
     assert c4c.refresh(c4c.tokens()["refresh_token"]).status_code == 200
 
 
+def test_c4cs_refresh_token_gives_no_more_than_the_sign_in_did(c4c: Service) -> None:
+    code = c4c.choose(scope="openid offline_access")["code"]
+    refresh_token = c4c.redeem(code).get_json()["refresh_token"]
+    assert refusal(c4c.refresh(refresh_token, scope="openid email"))[:2] == (400, "invalid_scope")
+    assert c4c.refresh(refresh_token).get_json()["scope"] == "openid"
+
+
 def test_without_offline_access_there_is_no_refresh_token(service: Service) -> None:
     scope = service.scope.replace("offline_access", "")
     assert "refresh_token" not in service.redeem(service.choose(scope=scope)["code"]).get_json()

@@ -60,7 +60,7 @@ class App {
     remove: () => void this.#remove(),
   });
   #reading = new MessageView(byId("message"), {
-    pane: this.#pane,
+    pane: () => (this.#hostsAddIns() ? this.#pane : null),
     owner: () => this.#owner(),
     folders: () => this.#view?.folders ?? [],
     categories: () => this.#view?.categories ?? [],
@@ -215,8 +215,13 @@ class App {
   }
 
   #openPane() {
-    if (this.#owner().access_type !== "google") this.#pane.open();
+    if (this.#hostsAddIns()) this.#pane.open();
     else this.#pane.close();
+  }
+
+  /** Gmail hosts add-ons in another way; and without a server there is nothing to host. */
+  #hostsAddIns() {
+    return this.#config.sidebar_url !== "" && this.#owner().access_type !== "google";
   }
 
   #newSession() {
@@ -290,7 +295,7 @@ class App {
       done: () => this.#leaveCompose(true),
       changed: () => void this.#refresh(),
       recipients: (which) => this.#host.recipientsChanged(which),
-      pane: this.#owner().access_type === "google" ? null : this.#pane,
+      pane: this.#hostsAddIns() ? this.#pane : null,
     });
     this.#host.select({ compose: this.#compose.draft });
   }

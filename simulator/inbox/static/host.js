@@ -164,8 +164,9 @@ export class Host {
 
   /** @param {MessageEvent} event */
   async #greet(event) {
+    if (event.data?.office !== "hello") return;
     const origin = new URL(this.#app.sidebarUrl()).origin;
-    if (event.data?.office !== "hello" || event.origin !== origin) return;
+    if (event.origin !== origin) return;
     if (this.#dialog.isSource(event.source)) {
       this.#dialog.welcome(event.source, origin, { ...this.#welcome(), kind: "dialog", item: null });
       return;

@@ -86,17 +86,17 @@ export class MessageList {
     const who = parties.map((party) => party.name || party.address).join("; ") || (isSent ? "(no recipient)" : "(no sender)");
     const subject = row.subject || "(no subject)";
     const time = when(row.received_at);
-    const label = [row.is_read ? "" : "Unread", row.is_draft ? "Draft" : "", who, subject, time,
-      row.has_attachments ? "has attachments" : "", row.categories.length ? `categories: ${row.categories.join(", ")}` : ""];
     return el("div", {
       role: "option", class: row.is_read ? "row" : "row unread", "data-id": row.id, tabindex: isStop ? "0" : "-1",
-      "aria-selected": String(row.id === this.#selected), "aria-label": label.filter(Boolean).join(", "),
+      "aria-selected": String(row.id === this.#selected),
       onclick: () => this.#actions.open(row.id),
     },
+      !row.is_read && spoken("Unread "),
       el("div", { class: "line" }, el("span", { class: "who" }, row.is_draft && el("span", { class: "draft" }, "Draft "), who),
-        row.has_attachments && icon("clip"), el("time", { datetime: row.received_at }, time)),
+        row.has_attachments && icon("clip"), row.has_attachments && spoken(" Has attachments "), el("time", { datetime: row.received_at }, time)),
       el("div", { class: "subject" }, subject),
       el("div", { class: "preview" }, row.preview || " "),
+      row.categories.length > 0 && spoken("Categories: "),
       row.categories.length > 0 && chips(row.categories, this.#view?.categories ?? []));
   }
 
@@ -119,6 +119,9 @@ export class MessageList {
     }
   }
 }
+
+/** Text for screen readers only. @param {string} text */
+const spoken = (text) => el("span", { class: "sr-only" }, text);
 
 /** The time for today, the day for this week, else the date. @param {string} iso */
 function when(iso) {

@@ -7,7 +7,7 @@ import { el, hue, icon, iconButton, initials, size } from "./dom.js";
 /** @typedef {import("./api.js").Detail} Detail */
 /** @typedef {import("./api.js").Party} Party */
 /**
- * @typedef {{pane: import("./pane.js").Pane, owner: () => import("./api.js").Owner, folders: () => import("./api.js").Folder[],
+ * @typedef {{pane: () => import("./pane.js").Pane | null, owner: () => import("./api.js").Owner, folders: () => import("./api.js").Folder[],
  *   categories: () => import("./api.js").Category[], reply: (all: boolean) => void, remove: () => void,
  *   move: (folder: string) => void, setRead: (isRead: boolean) => void, categorise: (anchor: HTMLElement) => void}} Actions
  */
@@ -47,21 +47,21 @@ export class MessageView {
   }
 
   drawPaneButton() {
-    const old = this.#place.querySelector(".pane-button");
-    old?.replaceWith(paneButton(this.#actions.pane));
+    const [old, pane] = [this.#place.querySelector(".pane-button"), this.#actions.pane()];
+    if (pane) old?.replaceWith(paneButton(pane));
   }
 
   /** @param {string} title @param {string} text */
   drawNotice(title, text) {
     this.#message = null;
     this.#body = null;
-    const bar = el("div", { class: "toolbar" }, el("span", { class: "grow" }), paneButton(this.#actions.pane));
-    this.#place.replaceChildren(bar, el("div", { class: "notice" }, icon("unread"), el("h2", {}, title), el("p", { class: "muted" }, text)));
+    this.#place.replaceChildren(el("div", { class: "notice" }, icon("unread"), el("h2", {}, title), el("p", { class: "muted" }, text)));
   }
 
   /** @param {Detail} message */
   #toolbar(message) {
-    const { reply, remove, setRead, categorise, move, pane, owner, folders } = this.#actions;
+    const { reply, remove, setRead, categorise, move, folders } = this.#actions;
+    const pane = this.#actions.pane();
     const categoriseButton = el("button", { type: "button", "aria-haspopup": "menu", onclick: () => categorise(categoriseButton) }, icon("tag"), "Categorize");
     const target = el("select", { "aria-label": "Move to folder", onchange: () => move(target.value) },
       el("option", { value: "" }, "Move to"),
@@ -72,7 +72,7 @@ export class MessageView {
       iconButton("deleteditems", "Delete", remove),
       iconButton("unread", message.is_read ? "Mark as unread" : "Mark as read", () => setRead(!message.is_read)),
       categoriseButton, target, el("span", { class: "grow" }),
-      owner().access_type !== "google" && paneButton(pane));
+      pane && paneButton(pane));
   }
 }
 

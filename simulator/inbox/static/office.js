@@ -45,8 +45,6 @@
   let port;
   /** @type {Welcome | undefined} */
   let welcome;
-  /** @type {ItemData | null} */
-  let itemData = null;
   /** @type {unknown} */
   let item = null;
   /** @type {Theme | undefined} */
@@ -98,12 +96,12 @@
 
   // -- Calls to the host ----------------------------------------------------------------------------------------------
 
-  /** @param {string} call @param {any[]} args @returns {Promise<any>} */
-  function ask(call, ...args) {
+  /** @param {string} call @param {any[]} args @param {string | null} [item] the key of the item that is meant @returns {Promise<any>} */
+  function ask(call, args = [], item = null) {
     return new Promise((resolve, reject) => {
       calls += 1;
       waiting.set(calls, { resolve, reject });
-      port?.postMessage({ id: calls, call, args, item: itemData?.key ?? null });
+      port?.postMessage({ id: calls, call, args, item });
     });
   }
 
@@ -222,10 +220,11 @@
    */
   /** @param {ReadData} data @returns {ReadItem} */
   function readItem(data) {
+    const askFor = (/** @type {string} */ call, /** @type {any[]} */ ...args) => ask(call, args, data.key);
     const categories = strict("item.categories", {
-      getAsync: method(0, async () => categoryDetails(await ask("getCategories"))),
-      addAsync: method(1, (/** @type {string[]} */ names) => ask("addCategories", names)),
-      removeAsync: method(1, (/** @type {string[]} */ names) => ask("removeCategories", names)),
+      getAsync: method(0, async () => categoryDetails(await askFor("getCategories"))),
+      addAsync: method(1, (/** @type {string[]} */ names) => askFor("addCategories", names)),
+      removeAsync: method(1, (/** @type {string[]} */ names) => askFor("removeCategories", names)),
     });
     /** @type {ReadItem} */
     const members = {
@@ -244,19 +243,19 @@
       dateTimeModified: new Date(data.created),
       attachments: data.attachments.map(attachmentDetails),
       categories,
-      body: strict("item.body", { getAsync: bodyGetter() }),
-      getAllInternetHeadersAsync: method(0, () => /** @type {Promise<string>} */ (ask("getHeaders"))),
-      getAsFileAsync: method(0, () => /** @type {Promise<string>} */ (ask("getFile"))),
+      body: strict("item.body", { getAsync: bodyGetter(data.key) }),
+      getAllInternetHeadersAsync: method(0, () => /** @type {Promise<string>} */ (askFor("getHeaders"))),
+      getAsFileAsync: method(0, () => /** @type {Promise<string>} */ (askFor("getFile"))),
       getAttachmentContentAsync: method(1, (/** @type {string} */ id) =>
-        /** @type {Promise<Office.AttachmentContent>} */ (ask("getAttachment", id))),
+        /** @type {Promise<Office.AttachmentContent>} */ (askFor("getAttachment", id))),
     };
     return strict("item", limited(members, {
       categories: "1.8", getAllInternetHeadersAsync: "1.8", getAttachmentContentAsync: "1.8", getAsFileAsync: "1.14",
     }));
   }
 
-  /** @returns {Async<[any], string>} */
-  const bodyGetter = () => method(1, (/** @type {string} */ coercion) => ask("getBody", coercion));
+  /** @param {string} key @returns {Async<[any], string>} */
+  const bodyGetter = (key) => method(1, (/** @type {string} */ coercion) => ask("getBody", [coercion], key));
 
   /**
    * @typedef {Pick<Office.MessageCompose, "itemType" | "conversationId" | "inReplyTo" | "getItemIdAsync" | "saveAsync" |
@@ -266,9 +265,10 @@
    */
   /** @param {ComposeData} data @returns {ComposeItem} */
   function composeItem(data) {
+    const askFor = (/** @type {string} */ call, /** @type {any[]} */ ...args) => ask(call, args, data.key);
     /** @param {string} field */
     const recipients = (field) => strict(`item.${field}`, {
-      getAsync: method(0, async () => /** @type {Party[]} */ (await ask("getRecipients", field)).map(addressDetails)),
+      getAsync: method(0, async () => /** @type {Party[]} */ (await askFor("getRecipients", field)).map(addressDetails)),
     });
     const from = method(0, () => addressDetails(/** @type {Welcome} */ (welcome).profile));
     /** @type {ComposeItem} */
@@ -280,10 +280,10 @@
       cc: recipients("cc"),
       bcc: recipients("bcc"),
       from: strict("item.from", { getAsync: from }),
-      subject: strict("item.subject", { getAsync: method(0, () => /** @type {Promise<string>} */ (ask("getSubject"))) }),
-      body: strict("item.body", { getAsync: bodyGetter() }),
-      getItemIdAsync: method(0, () => /** @type {Promise<string>} */ (ask("getItemId"))),
-      saveAsync: method(0, () => /** @type {Promise<string>} */ (ask("save"))),
+      subject: strict("item.subject", { getAsync: method(0, () => /** @type {Promise<string>} */ (askFor("getSubject"))) }),
+      body: strict("item.body", { getAsync: bodyGetter(data.key) }),
+      getItemIdAsync: method(0, () => /** @type {Promise<string>} */ (askFor("getItemId"))),
+      saveAsync: method(0, () => /** @type {Promise<string>} */ (askFor("save"))),
       getComposeTypeAsync: method(0, () => ({ composeType: data.inReplyTo ? "reply" : "newMail", coercionType: "text" })),
       getAttachmentsAsync: method(0, () => /** @type {Office.AttachmentDetailsCompose[]} */ ([])),
       ...subscriptions([EventType.RecipientsChanged, EventType.AttachmentsChanged]),
@@ -296,7 +296,6 @@
 
   /** @param {ItemData | null} data */
   function show(data) {
-    itemData = data;
     item = data && (data.mode === "read" ? readItem(data) : composeItem(data));
   }
 
@@ -322,7 +321,7 @@
       diagnostics: strict("mailbox.diagnostics", { hostName: "OutlookWebApp", hostVersion: host.version, OWAView: "ThreeColumns" }),
       convertToRestId: (id, version) => converted(id, version, (text) => text.replaceAll("/", "-").replaceAll("+", "_")),
       convertToEwsId: (id, version) => converted(id, version, (text) => text.replaceAll("-", "/").replaceAll("_", "+")),
-      displayMessageForm: (id) => void ask("openMessage", id),
+      displayMessageForm: (id) => void ask("openMessage", [id]),
       masterCategories: strict("mailbox.masterCategories", {
         getAsync: method(0, async () => categoryDetails(await ask("getMasterCategories"))),
       }),
@@ -354,14 +353,14 @@
     displayDialogAsync: (/** @type {string} */ url, /** @type {any[]} */ ...rest) => {
       const { height, width, displayInIframe, promptBeforeOpen } = rest.find((arg) => arg && typeof arg === "object") ?? {};
       const open = method(1, async () => {
-        await ask("openDialog", String(url), { height, width, displayInIframe, promptBeforeOpen });
+        await ask("openDialog", [String(url), { height, width, displayInIframe, promptBeforeOpen }]);
         return dialog();
       });
       /** @type {any} */ (open)(url, ...rest);
     },
     messageParent: (message, options) => {
       if (welcome?.kind !== "dialog") throw new Error("messageParent is for dialogs");
-      void ask("messageParent", String(message), options?.targetOrigin ?? null);
+      void ask("messageParent", [String(message), options?.targetOrigin ?? null]);
     },
     closeContainer: () => void ask("closeContainer"),
     addHandlerAsync: subscriptions([EventType.DialogParentMessageReceived]).addHandlerAsync,
@@ -374,8 +373,8 @@
     return strict("Dialog", {
       close: () => void ask("closeDialog"),
       addEventHandler: (/** @type {any} */ type, handler) => void handlers.set(type, [...(handlers.get(type) ?? []), handler]),
-      messageChild: (message) => void ask("messageChild", String(message)),
-      sendMessage: (name) => void ask("messageChild", String(name)),
+      messageChild: (message) => void ask("messageChild", [String(message)]),
+      sendMessage: (name) => void ask("messageChild", [String(name)]),
     });
   }
 
@@ -386,7 +385,7 @@
       tokenPending = true;
       try {
         const { allowSignInPrompt = false, allowConsentPrompt = false, authChallenge } = options;
-        return await ask("getAccessToken", { allowSignInPrompt, allowConsentPrompt, authChallenge });
+        return await ask("getAccessToken", [{ allowSignInPrompt, allowConsentPrompt, authChallenge }]);
       } finally {
         tokenPending = false;
       }

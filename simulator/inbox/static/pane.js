@@ -34,7 +34,7 @@ export class Pane {
   }
 
   open() {
-    this.#show(true);
+    this.#place.hidden = false;
     this.#host.open(this.#content);
     sessionStorage.setItem("pane", "open");
     this.#changed();
@@ -42,7 +42,7 @@ export class Pane {
 
   close() {
     this.#host.close();
-    this.#show(false);
+    this.#place.hidden = true;
     sessionStorage.removeItem("pane");
     this.#changed();
   }
@@ -51,20 +51,14 @@ export class Pane {
   suspend() {
     this.#isSuspended = this.isPinned;
     this.#host.close();
-    this.#show(false);
+    this.#place.hidden = true;
   }
 
   resume() {
     this.#host.close();
     if (this.#isSuspended) this.#host.open(this.#content);
-    this.#show(this.#isSuspended);
+    this.#place.hidden = !this.#isSuspended;
     this.#isSuspended = false;
-  }
-
-  /** @param {boolean} visible */
-  #show(visible) {
-    this.#place.hidden = !visible;
-    this.#splitter.hidden = !visible;
   }
 
   /** @param {boolean} pinned */

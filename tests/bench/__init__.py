@@ -1,0 +1,1 @@
+"""Benchmarks: what `./run bench` prints. Figures and counts only; nothing here passes or fails."""

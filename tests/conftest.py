@@ -1,0 +1,195 @@
+"""The whole product in process, in front of the simulator on real loopback ports, with a World of each test's own.
+
+Time belongs to the World: product and vendors read the same clock, and tests move it (`forward`) instead of sleeping. What a
+worker would do happens when a test calls `work`. The database is a copy of one that is set up once per session, which fits
+every World because `demo.small()` is deterministic.
+"""
+
+import base64
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from apiflask import APIFlask
+from flask.testing import FlaskClient
+
+from server import wiring
+from server.config import Settings
+from server.services import Deps, provisioning
+from server.web import create_app
+from server.worker import Dispatcher
+from simulator import demo
+from simulator.ports import Simulator
+from simulator.world import World
+from tests.api import Api
+from tests.services import postgres
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    with Simulator(demo.small(), tmp_path_factory.mktemp("simulator")) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of an empty PostgreSQL; make databases of your own in it with `new_database`."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server: str, _installation: Installation, simulator: Simulator) -> str:
+    document = simulator.provisioning()
+    url = new_database(postgres_server, "set_up")
+    _set_up(_settings(url, _installation.key, document["environment"]), document)
+    return "set_up"
+
+
+@pytest.fixture
+def postgres_copy(postgres_server: str, _postgres_template: str) -> str:
+    return new_database(postgres_server, f"copy_{secrets.token_hex(4)}", template=_postgres_template)
+
+
+def new_database(server: str, name: str, *, template: str = "template0") -> str:
+    """Make a database and return its URL."""
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return server.rpartition("/")[0] + "/" + name
+
+
+@pytest.fixture
+def world(simulator: Simulator) -> World:
+    """A fresh World behind the ports, in whose C4C the product's signing key is trusted."""
+    simulator.world = demo.small()
+    simulator.provisioning()
+    return simulator.world
+
+
+@pytest.fixture
+def forward(world: World) -> Callable[..., None]:
+    """Move the clock of product and vendors: forward(minutes=5)."""
+
+    def forward(**span: float) -> None:
+        world.clock_skew += timedelta(**span)
+
+    return forward
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Files of an installation on which `ssi migrate` and `ssi provision` were run."""
+
+    database: Path
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def _installation(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("installation")
+    made = Installation(folder / "ssi.sqlite", folder / "key")
+    made.key.write_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    made.key.chmod(0o600)
+    document = simulator.provisioning()
+    _set_up(_settings(f"sqlite:///{made.database}", made.key, document["environment"]), document)
+    return made
+
+
+def _set_up(settings: Settings, document: dict[str, Any]) -> None:
+    deps = wiring.build(settings)
+    deps.store.migrate()
+    provisioning.provision(deps, document)
+    deps.store.close()
+
+
+def _settings(database: str, key: Path, environment: dict[str, str]) -> Settings:
+    own = {"SSI_DATABASE_URL": database, "SSI_KEY_FILE": str(key), "SSI_PUBLIC_URL": "https://sidebar.example.com"}
+    return Settings.from_environment({**environment, **own})
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a set-up database of this test's own; parametrise it (indirect) with "postgres" to have that."""
+    if getattr(request, "param", "sqlite") == "postgres":
+        return str(request.getfixturevalue("postgres_copy"))
+    shutil.copy(request.getfixturevalue("_installation").database, tmp_path / "ssi.sqlite")
+    return f"sqlite:///{tmp_path / 'ssi.sqlite'}"
+
+
+@pytest.fixture
+def settings(_installation: Installation, database: str, simulator: Simulator, world: World) -> Settings:
+    return _settings(database, _installation.key, simulator.provisioning()["environment"])
+
+
+@pytest.fixture
+def process(settings: Settings, world: World) -> Iterator[Callable[..., Deps]]:
+    """Compose the product as one process would; each call is another process on the same database.
+
+    Keyword arguments replace limits, e.g. process(save_deadline_s=0.1).
+    """
+    made: list[Deps] = []
+
+    def compose(**limits: Any) -> Deps:
+        deps = wiring.build(settings, now=world.now)
+        made.append(deps)
+        return replace(deps, limits=replace(deps.limits, **limits))
+
+    yield compose
+    for deps in made:
+        deps.background.shutdown()
+        deps.store.close()
+
+
+@pytest.fixture
+def deps(process: Callable[..., Deps]) -> Deps:
+    return process()
+
+
+@pytest.fixture
+def work(deps: Deps) -> Callable[[], None]:
+    """Do what a worker finds due, until nothing is."""
+    dispatcher = Dispatcher(deps, threads=0, poll_s=1)
+
+    def work() -> None:
+        while dispatcher.run_once():
+            pass
+
+    return work
+
+
+@pytest.fixture
+def app(deps: Deps, settings: Settings) -> APIFlask:
+    return create_app(deps, wiring.face(settings))
+
+
+@pytest.fixture
+def client(app: APIFlask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def api(deps: Deps, settings: Settings, app: APIFlask, simulator: Simulator) -> Callable[..., Api]:
+    """Act as a person: api() is the first of the World's people, api(1) the second; `at` names another process."""
+
+    def api(number: int = 0, *, at: Deps | None = None) -> Api:
+        used = app if at is None else create_app(at, wiring.face(settings))
+        return Api(used, simulator, simulator.world.people[number])
+
+    return api
+
+
+@pytest.fixture
+def me(api: Callable[..., Api]) -> Api:
+    return api()
+
+
+@pytest.fixture
+def colleague(api: Callable[..., Api]) -> Api:
+    return api(1)
