@@ -41,11 +41,16 @@ class Unknown(SsiError):
 
 
 class NeedsReauth(SsiError):
-    """Consent, password or token is no longer good. `connection` is the id of the Connection, None for the caller's own token."""
+    """Consent, password or token is no longer good.
 
-    def __init__(self, detail: str, *, connection: str | None = None) -> None:
+    `connection` is the id of the Connection, None for the caller's own token; `claims` is the challenge that the new sign-in
+    has to satisfy, None if there is none.
+    """
+
+    def __init__(self, detail: str, *, connection: str | None = None, claims: str | None = None) -> None:
         super().__init__(detail)
         self.connection = connection
+        self.claims = claims
 
 
 class CursorExpired(SsiError):

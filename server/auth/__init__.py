@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from server import logs
-from server.auth.oauth import Entra, InteractionRequired, Tokens
+from server.auth.oauth import Entra, Tokens
 from server.auth.secrets import Secrets
 from server.errors import NeedsReauth, Transient
 from server.store import Connection, Store
@@ -249,8 +249,7 @@ class TokenVault:
             if tx.save_credentials(connection.id, fence, connection.credentials, now):
                 tx.set_connection_state(connection.id, "needs_reauth", str(error), now)
         log.info("connection needs reauth", connection=connection.id, provider=connection.provider, reason=str(error))
-        claims = error.claims if isinstance(error, InteractionRequired) else None
-        return InteractionRequired(str(error), claims=claims, connection=connection.id)
+        return NeedsReauth(str(error), claims=error.claims, connection=connection.id)
 
     # Taking turns
 

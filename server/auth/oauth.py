@@ -39,14 +39,6 @@ _OUR_CREDENTIALS = frozenset({"invalid_client", "unauthorized_client"})
 _LATER = frozenset({"temporarily_unavailable", "server_error"})
 
 
-class InteractionRequired(NeedsReauth):
-    """A person must sign in again; `claims` is the challenge that the new sign-in has to satisfy, None if there is none."""
-
-    def __init__(self, detail: str, *, claims: str | None = None, connection: str | None = None) -> None:
-        super().__init__(detail, connection=connection)
-        self.claims = claims
-
-
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """What the token endpoint gave."""
@@ -78,7 +70,7 @@ class Entra:
 
         `scopes` belong to one resource, e.g. "https://graph.microsoft.com/Mail.ReadWrite"; `tenant` is the token's `tid`.
 
-        Raises: NeedsReauth (InteractionRequired) if the person must sign in or consent; Transient; Rejected if Entra finds our
+        Raises: NeedsReauth if the person must sign in or consent; Transient; Rejected if Entra finds our
         request wrong.
         """
         return self._ask(tenant, lambda app: app.acquire_token_on_behalf_of(assertion, list(scopes)))
@@ -117,7 +109,7 @@ def _raise_for(answer: Mapping[str, Any]) -> NoReturn:
     error, numbers = answer["error"], answer.get("error_codes") or [0]
     if error in _ASK_PERSON:
         reason = next((_REASONS[n] for n in numbers if n in _REASONS), "The sign-in to Microsoft 365 is no longer good.")
-        raise InteractionRequired(f"{reason} Please sign in again.", claims=answer.get("claims"))
+        raise NeedsReauth(f"{reason} Please sign in again.", claims=answer.get("claims"))
     if error in _LATER:
         raise Transient("Microsoft's sign-in service is not available right now.")
     log.error("sign-in service refuses us", error=error, number=numbers[0], trace=answer.get("trace_id"))

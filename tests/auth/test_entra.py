@@ -5,7 +5,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
-from server.auth.oauth import Entra, InteractionRequired
+from server.auth.oauth import Entra
 from server.errors import NeedsReauth, RateLimited, Rejected, Transient
 from simulator.world import Fault
 from tests.auth.sign_in import GRAPH, MAIL_SCOPES, READ_SCOPES, SignIn
@@ -64,7 +64,7 @@ def test_missing_consent_is_a_matter_for_the_person_and_given_consent_works_at_o
 def test_a_claims_challenge_is_kept_for_the_next_sign_in(sign_in: SignIn) -> None:
     challenge = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
     sign_in.provider.require_claims(sign_in.person, challenge)
-    with pytest.raises(InteractionRequired, match="another step") as asked:
+    with pytest.raises(NeedsReauth, match="another step") as asked:
         sign_in.entra().on_behalf_of(sign_in.token(), sign_in.world.entra_tenant, MAIL_SCOPES)
     assert asked.value.claims == challenge
 

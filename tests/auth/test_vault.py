@@ -12,7 +12,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from server.auth import TokenVault
-from server.auth.oauth import Entra, InteractionRequired
+from server.auth.oauth import Entra
 from server.auth.secrets import CannotOpen, Secrets
 from server.errors import NeedsReauth, NotFound, Transient
 from server.store import Connection, Store
@@ -238,7 +238,7 @@ def test_missing_consent_is_noted_with_its_challenge_and_consent_heals_it(house:
     assert (noted.state, noted.credentials) == ("needs_reauth", None)
     house.sign_in.provider.give_consent(house.sign_in.person)
     house.sign_in.provider.require_claims(house.sign_in.person, '{"access_token":{}}')
-    with pytest.raises(InteractionRequired) as asked:
+    with pytest.raises(NeedsReauth) as asked:
         vault.adopt(noted, house.sign_in.token(), MAIL_SCOPES)
     assert (asked.value.claims, asked.value.connection) == ('{"access_token":{}}', house.mine.id)
     house.sign_in.provider.require_claims(house.sign_in.person, "")
