@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -55,7 +56,8 @@ class Port:
 def drop_connection() -> None:
     """Close the client's connection without an answer, as a dying server does."""
     sock: socket.socket = request.environ["werkzeug.socket"]
-    sock.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):  # the client may have gone first
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def stopped(world: World, vendor: str, *, acted: bool) -> bool:

@@ -31,6 +31,14 @@ from tests.api import Api
 from tests.services import postgres
 
 
+@dataclass(frozen=True)
+class Installation:
+    """Files of an installation on which `ssi migrate` and `ssi provision` were run."""
+
+    database: Path
+    key: Path
+
+
 @pytest.fixture(scope="session")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     with Simulator(demo.small(), tmp_path_factory.mktemp("simulator")) as simulator:
@@ -81,14 +89,6 @@ def forward(world: World) -> Callable[..., None]:
         world.clock_skew += timedelta(**span)
 
     return forward
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Files of an installation on which `ssi migrate` and `ssi provision` were run."""
-
-    database: Path
-    key: Path
 
 
 @pytest.fixture(scope="session")

@@ -416,7 +416,7 @@ def email_body(draft: ActivityDraft, codes: Codes) -> dict[str, Any]:
         "OwnerPartyID": draft.owner_party,
         "EMailSenderParty": [{"PartyID": draft.sender.party_id}] if draft.sender.party_id else [],
         "EMailToRecipients": [_recipient(one, "MessageToEmailID", "MessageToName") for one in draft.to],
-        "EMailCcRecipients": [_recipient(one, "MessageCCEmailID", "MessageCCName") for one in draft.cc],
+        "EMailCcRecipients": [_recipient(one, "MessageCCEMailID", "MessageCCName") for one in draft.cc],
         "EMailInvolvedParties": parties,
         "EMailBTDReference": references,
         "EMailNotes": [{"Text": storable(draft.text), "TypeCode": codes.note_type}] if draft.text.strip() else [],
@@ -426,7 +426,10 @@ def email_body(draft: ActivityDraft, codes: Codes) -> dict[str, Any]:
 
 
 def _recipient(one: Addressee, address: str, name: str) -> dict[str, Any]:
-    """EMailID is the address here, though it is the parent's ID in the other children (c4c-odata.md, name traps)."""
+    """EMailID is the address here, though it is the parent's ID in the other children (c4c-odata.md, name traps).
+
+    Message...ID is spelled MessageToEmailID and MessageCCEMailID in $metadata.
+    """
     written, called = one_line(one.address), one_line(one.name)
     return without_empty(
         {

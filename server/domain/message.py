@@ -37,12 +37,15 @@ __all__ = [
     "classify",
     "fingerprint",
     "is_outgoing",
+    "message_file_name",
     "message_key",
     "normalised",
     "parse",
+    "safe_name",
     "same_address",
     "spellings",
     "text_for_activity",
+    "unique_name",
     "without_plus_tag",
 ]
 
@@ -271,8 +274,7 @@ def _file_name(part: Part, number: int) -> str:
     extension = _EXTENSIONS.get(part.content_type, "bin")
     name = safe_name(part.name)
     if part.content_type == "message/rfc822":
-        subject = name or safe_name(_subject_within(part).replace("/", "-").replace("\\", "-"))
-        name = subject if subject.lower().endswith((".eml", ".msg")) or not subject else subject + ".eml"
+        name = message_file_name(name or _subject_within(part), "")
     return _cut(name or f"attachment-{number}.{extension}", MAX_NAME_LENGTH)
 
 
@@ -287,6 +289,14 @@ def safe_name(name: str) -> str:
     """Strip directories, control characters and the marks that turn the direction of writing ("exe.pdf" shown for "fdp.exe")."""
     name = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", clean(unicodedata.normalize("NFC", name)))
     return re.split(r"[/\\]", name)[-1].strip().rstrip(". ")
+
+
+def message_file_name(title: str, default: str) -> str:
+    """Return the .eml name of a message for its subject (or the file name it came with), `default` if that has no text."""
+    name = safe_name(title.replace("/", "-").replace("\\", "-"))
+    if not name or name.lower().endswith((".eml", ".msg")):
+        return name or default
+    return _cut(name, MAX_NAME_LENGTH - 4) + ".eml"
 
 
 def _cut(name: str, length: int) -> str:

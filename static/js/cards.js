@@ -50,8 +50,7 @@ function cardNode({ card, reasons }, { t, text, opened }) {
     { type: "button", "aria-expanded": String(isOpen), "aria-controls": body.id, "data-focus": key, click: toggle },
     el(`span.avatar.${type}`, { "aria-hidden": "true" }, initials(name)),
     el("span.name", { title: name, dir: "auto" }, name),
-    linked && el("span.tag.good", t("linked")),
-    el("span.tag", text.named("type", type, type)),
+    el("span.tag", text.named("type", type, type), linked && el("span.good", t("linked"))),
     icon("chevron"),
   );
   return el("article", el("h3", head), body);

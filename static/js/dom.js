@@ -66,7 +66,7 @@ export function show(parent, parts) {
     drawnFrom.set(node, value);
     return node;
   });
-  for (const child of before.values()) if (!nodes.includes(child)) child.remove();
+  for (const child of [...parent.children]) if (!nodes.includes(child)) child.remove();
   nodes.forEach((node, index) => node === parent.children[index] || parent.insertBefore(node, parent.children[index] ?? null));
   if (focused && !focused.isConnected) refocus(parent, focused.getAttribute("data-focus"));
 }

@@ -6,7 +6,6 @@
 const READY_MS = 15_000;
 const HEADERS_MS = 300; // headers only help to recognise automatic mail; the server can do without
 const HEADERS_LENGTH = 60_000; // characters
-const SETTLE_MS = 400; // people are added to a draft one after the other
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
 const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // getAccessToken: not supported; not for this account; not on this platform
 
@@ -76,11 +75,7 @@ export class Host {
   onRecipientsChange(changed) {
     const { item } = this.#mailbox;
     if (!item || isMessage(item) || !supports("1.7")) return;
-    let timer = 0;
-    /** @type {Office.MessageCompose} */ (item).addHandlerAsync(Office.EventType.RecipientsChanged, () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => this.#mailbox.item === item && changed(), SETTLE_MS);
-    });
+    /** @type {Office.MessageCompose} */ (item).addHandlerAsync(Office.EventType.RecipientsChanged, changed);
   }
 
   /** @param {() => void} changed */

@@ -1,8 +1,6 @@
 /**
- * Who stands where: the answer of a lookup as places, one per address, in the order of the message. Pure.
- *
- * A second answer for the same message keeps each place where it is, because somebody may be reading there; what is new comes
- * last.
+ * Who stands where: the answer of a lookup as places, one per address, in the order of the message. Pure. A second answer for the
+ * same message keeps each place where it is, because somebody may be reading there; what is new comes last.
  */
 
 /** @param {Link} link */
@@ -17,16 +15,13 @@ export const linksOf = (places) => cardsOf(places).map(({ type, id }) => ({ type
 /** The address as it is compared: case and plus tags do not count. @param {string} address */
 export const compared = (address) => address.trim().toLowerCase().replace(/\+[^@]*(?=@)/, "");
 
-/**
- * @param {Context} context @param {WireItem} item @param {Place[]} [before] the places of the former answer
- * @returns {Place[]}
- */
+/** @param {Context} context @param {WireItem} item @param {Place[]} [before] the places of the former answer */
 export function arrange({ cards, unknown }, item, before = []) {
   const roles = rolesIn(item);
   const held = new Map(before.flatMap((place) => place.cards.map(({ card }) => [keyOf(card), place])));
   /** @type {Map<string, Place>} */
   const places = new Map();
-  /** @type {(key: string, address: string, name: string, checking?: boolean) => Place} */
+  /** @param {string} key @param {string} address @param {string} name */
   const at = (key, address, name, checking = false) => {
     const place = places.get(key) ?? { key, address, name, cards: [], checking };
     places.set(key, place);
@@ -41,14 +36,10 @@ export function arrange({ cards, unknown }, item, before = []) {
   return ordered([...places.values()], before);
 }
 
-/** @param {WireItem} item */
+/** @param {WireItem} item @returns {Map<string, Role>} */
 function rolesIn({ from, to, cc, bcc }) {
-  /** @type {Map<string, Role>} */
-  const roles = new Map();
-  for (const [role, people] of Object.entries({ bcc, cc, to, from: [from] })) {
-    for (const { address } of people) roles.set(compared(address), /** @type {Role} */ (role));
-  }
-  return roles;
+  const lists = /** @type {[Role, Person[]][]} */ (Object.entries({ bcc, cc, to, from: [from] }));
+  return new Map(lists.flatMap(([role, people]) => people.map(({ address }) => [compared(address), role])));
 }
 
 /** @param {Card} card @param {Card[]} cards @param {Map<string, Role>} roles @returns {Reason[]} */
@@ -75,6 +66,5 @@ function ordered(places, before) {
 
 /** @param {string[]} known @param {string} key */
 function rank(known, key) {
-  const index = known.indexOf(key);
-  return index < 0 ? known.length : index;
+  return known.includes(key) ? known.indexOf(key) : known.length;
 }

@@ -1,10 +1,7 @@
 /**
- * What the sidebar knows and does. Draws nothing: after each change it hands its state to `draw`.
- *
- * Every look has a number; an answer to another than the newest is dropped. Every write carries the item it was made for, and is
- * refused here when another one is displayed by then. Nothing outlives the page.
+ * What the sidebar knows and does; after each change it hands its state to `draw`. Every look has a number, and only the newest
+ * one's answer counts. Every write carries the item it was made for, and is refused when another one is displayed by then.
  */
-
 import { arrange, cardsOf, keyOf, linksOf } from "./places.js";
 
 const POLL_S = [0.5, 1, 1, 2, 3, 5, 8, 10];
@@ -37,9 +34,7 @@ export class Sidebar {
   #reading = new AbortController();
   /** @type {Map<string, Draft>} */ #drafts = new Map();
 
-  /**
-   * @param {{host: import("./host.js").Host, api: import("./api.js").Api, draw: (state: State) => void, tell: (news: News) => void, sleep: (s: number) => Promise<unknown>}} parts
-   */
+  /** @param {Surroundings} surroundings */
   constructor({ host, api, draw, tell, sleep }) {
     this.#host = host;
     this.#api = api;
@@ -84,10 +79,10 @@ export class Sidebar {
   async signIn() {
     try {
       this.#api.use(await this.#host.token(true));
+      this.#show();
     } catch (error) {
-      return this.#set({ phase: "failed", trouble: troubleOf(error) });
+      this.#set({ trouble: troubleOf(error) });
     }
-    this.#show();
   }
 
   /** Save with every record that the lookup found. */
@@ -105,14 +100,14 @@ export class Sidebar {
   }
 
   /** Open the save sheet. @param {"save" | "links"} purpose links: the e-mail is in C4C already */
-  async choose(purpose) {
+  choose(purpose) {
     const { item } = this.#state;
     if (!item) return;
-    const name = `${purpose} ${item.identity}`;
+    const name = purpose + item.identity;
     const draft = this.#drafts.get(name) ?? this.#newDraft(item, purpose);
     this.#drafts.set(name, draft);
     this.#set({ sheet: { purpose, draft, preview: null, trouble: null, saving: false } });
-    if (purpose === "save") await this.preview();
+    if (purpose === "save") this.preview();
   }
 
   /** Read what the open sheet can offer. */
@@ -139,8 +134,7 @@ export class Sidebar {
   }
 
   #show() {
-    const phase = this.#identity ? "loading" : "empty";
-    this.#set({ ...NOTHING, online: this.#state.online, headline: this.#host.headline, phase });
+    this.#set({ ...NOTHING, online: this.#state.online, headline: this.#host.headline, phase: this.#identity ? "loading" : "empty" });
     if (this.#identity) this.#look();
     else this.#begin();
   }
@@ -153,7 +147,7 @@ export class Sidebar {
   }
 
   /** @param {Partial<Question>} [how] @param {boolean} [aside] nobody asked for it */
-  async #look(how, aside = false) {
+  async #look(how, aside) {
     const number = this.#begin();
     try {
       const item = await this.#host.readItem();
@@ -223,17 +217,17 @@ export class Sidebar {
     }
   }
 
-  /** @param {Item} item @param {Save} save @param {State["save"]} before */
+  /** @param {Item} item @param {Save} save @param {Saving} before */
   #end(item, save, before) {
     this.#saves++;
-    this.#drafts.delete(`save ${item.identity}`);
-    this.#drafts.delete(`links ${item.identity}`);
+    this.#drafts.delete(`save${item.identity}`);
+    this.#drafts.delete(`links${item.identity}`);
     const isSaved = save.state === "saved";
     if (!this.#isHere(item)) return isSaved && this.#tell({ key: "saved_other", subject: item.wire.subject });
     const known = before.state === "saved" ? before : { by: "you", at: new Date().toISOString() };
     this.#set({ save: { ...known, ...save }, sheet: null });
     if (isSaved) return this.#celebrate();
-    if (save.state !== "failed") this.#tell({ key: "accepted_toast" });
+    this.#tell({ key: "accepted_toast" });
     this.#wait(item);
   }
 
@@ -247,11 +241,11 @@ export class Sidebar {
   async #wait(item) {
     const { id } = this.#state.save;
     const watch = ++this.#watch;
-    const isOpen = () => watch === this.#watch && this.#isHere(item) && ["pending", "unknown"].includes(this.#state.save.state);
+    const isOpen = () => watch === this.#watch && this.#isHere(item) && /pending|unknown/.test(this.#state.save.state);
     for (let turn = 0; id && isOpen(); turn++) {
-      await this.#sleep(POLL_S[Math.min(turn, POLL_S.length - 1)] ?? 1);
-      /** @type {Save | null} null: nobody answered this time */
-      const save = isOpen() ? await this.#api.ask(`saves/${id}`, null).catch((error) => void troubleOf(error)) : null;
+      await this.#sleep(POLL_S[turn] ?? 10);
+      /** @type {Save | void} nothing when nobody answered this time */
+      const save = isOpen() ? await this.#api.ask(`saves/${id}`, null).catch((error) => void troubleOf(error)) : undefined;
       if (!save || !isOpen()) continue;
       this.#saves++;
       this.#set({ save: { ...this.#state.save, ...save } });
@@ -271,10 +265,7 @@ export class Sidebar {
     const links = linksOf(this.#state.places).filter((link) => !draft.unlinked.has(keyOf(link)));
     if (purpose === "links") return { links, attachments: [] };
     const files = preview?.attachments.filter(({ ref, allowed }) => allowed && !draft.unticked.has(ref)) ?? [];
-    const attachments = files.map(({ ref }) => {
-      const name = draft.names.get(ref)?.trim();
-      return name ? { ref, name } : { ref };
-    });
+    const attachments = files.map(({ ref, name }) => ({ ref, name: draft.names.get(ref)?.trim() || name }));
     const subject = draft.subject.trim();
     return { ...(subject && { subject }), links, attachments, include_eml: draft.eml };
   }

@@ -66,7 +66,7 @@ export class Text {
 
 /** Return up to two letters for a name: JD for "Jane Doe". @param {string} name */
 export function initials(name) {
-  const words = name.match(/[\p{L}\p{N}]+/gu) ?? [];
+  const words = name.replace(/\(.*\)/, "").match(/[\p{L}\p{N}]+/gu) ?? [];
   const letters = [words[0], words.length > 1 && words.at(-1)].map((word) => [...(word || "")][0] ?? "");
   return letters.join("").toUpperCase() || "?";
 }

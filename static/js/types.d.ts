@@ -132,6 +132,15 @@ interface State {
   online: boolean;
 }
 
+/** What `Sidebar` acts on; `tell` says what is not part of the state. */
+interface Surroundings {
+  host: import("./host.js").Host;
+  api: import("./api.js").Api;
+  draw: (state: State) => void;
+  tell: (news: News) => void;
+  sleep: (s: number) => Promise<unknown>;
+}
+
 /** Something that passes: said once, not part of the state. */
 type News =
   | { key: "saved_toast" | "accepted_toast" | "item_changed" }

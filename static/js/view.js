@@ -84,7 +84,7 @@ function header({ phase, online, refreshing }, { t, actions }) {
   return [
     { key: "product", is: 0, build: () => el("h1", t("product")) },
     { key: "health", is: health, build: () => el("span", { class: `health ${health}` }, t(`health_${health}`)) },
-    { key: "refresh", is: isWaiting, build: refresh },
+    ...(phase === "outside" ? [] : [{ key: "refresh", is: isWaiting, build: refresh }]),
   ];
 }
 

@@ -188,7 +188,7 @@ class MailboxContract:
 
     def test_a_mailbox_that_is_elsewhere_raises_rejected(self, call: Callable[[], object], remote: Remote) -> None:
         remote.leave_provider()
-        with pytest.raises(Rejected):
+        with pytest.raises(Rejected, match="mailbox"):
             call()
 
     @pytest.mark.parametrize("text", DIFFICULT)
