@@ -38,6 +38,9 @@ class Port:
             "127.0.0.1", port, app, threaded=True, request_handler=_Handler, ssl_context=tls
         )
         self._server.daemon_threads = True  # type: ignore[attr-defined]  # ThreadedWSGIServer has it
+        if tls:
+            # The handshake belongs to the connection's thread: in accept() one silent client would stop all others.
+            self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]  # it is an SSLSocket
         scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
         self.port: int = self._server.server_port
         self.url = f"{scheme}://{host}:{self.port}"

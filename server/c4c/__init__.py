@@ -14,39 +14,30 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
+from server.c4c.codes import CODE_LISTS, Codes
+from server.c4c.edm import Row, any_of, as_text, as_time, can_ask_for, equals, moment
 from server.c4c.links import DeepLinks, LinkType
 from server.c4c.mapping import (
     ACTIVITY_EXPAND,
     ACTIVITY_SELECT,
-    CODE_LISTS,
+    EMPLOYEE_SELECT,
+    EMPLOYEES,
     SHAPES,
     ActivityDraft,
     Addressee,
-    Codes,
+    Employee,
     File,
     RecordUrl,
     activity,
     attachment_body,
     email_body,
+    employee,
     groupware_item_id,
+    human_id,
     link_bodies,
     record,
 )
-from server.c4c.odata import (
-    Answers,
-    ODataClient,
-    Read,
-    Result,
-    Row,
-    Write,
-    any_of,
-    as_text,
-    as_time,
-    can_ask_for,
-    entity,
-    equals,
-    moment,
-)
+from server.c4c.odata import Answers, ODataClient, Read, Result, Write, entity
 from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef, RecordType
 from server.errors import Forbidden, InvalidInput, NotFound, Transient, Unknown
 
@@ -74,8 +65,6 @@ Asked = RecordType | Literal["employee", "activity"]
 _ADDRESSED: tuple[RecordType, ...] = ("contact", "individual_customer", "account", "lead")
 _BATCH_SIZE = 50  # SAP's advice for reads in one batch (c4c-odata.md, S14)
 _LONGEST_URL = 1500  # characters; C4C has a limit and does not name it (S1), so longer questions go into a batch
-_EMPLOYEES = "EmployeeBasicDataCollection"
-_EMPLOYEE_SELECT = ("ObjectID", "EmployeeID", "BusinessPartnerID", "UserID", "FormattedName", "Email")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +97,6 @@ class Answer:
     not_asked: frozenset[str] = frozenset()  # addresses that no filter can ask for (`*`, control characters)
     server_ms: float = 0.0
     requests: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Employee:
-    """A colleague. `party_id` is what owner and sender fields take."""
-
-    id: str  # ObjectID
-    user_id: str
-    employee_id: str
-    business_partner_id: str
-    name: str
-    email: str
-
-    @property
-    def party_id(self) -> str:
-        """EmployeeID, or the business partner's number where the tenant keeps no employee numbers [inferred]."""
-        return self.employee_id or self.business_partner_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +210,10 @@ class C4C:
         Raises: Rejected or NotFound if one of the questions is refused.
         """
         parts = [_by_key(message_key), *_by_refs(refs)]
-        employee = Read(_EMPLOYEES, filter=equals("UserID", user_id), select=_EMPLOYEE_SELECT)
-        answers = self._ask([*(part.read for part in parts), employee])
+        person = Read(EMPLOYEES, filter=equals("UserID", user_id), select=EMPLOYEE_SELECT)
+        answers = self._ask([*(part.read for part in parts), person])
         found = self._records(parts[1:], Answers(answers.results[1:-1], 0, 0))
-        people = [_employee(row) for row in answers.results[-1].or_raise().rows]
+        people = [employee(row) for row in answers.results[-1].or_raise().rows]
         mine = (person for person in people if person.user_id.casefold() == user_id.casefold())
         activities = self._activities(parts[0], answers.results[0].or_raise().rows)
         return Known(activities, tuple(self._completed(refs, found)), next(mine, None))
@@ -478,7 +450,7 @@ def _by_id(type: RecordType, ids: Iterable[str]) -> _Part:
 
 
 def _by_number(type: RecordType, number: str) -> _Part:
-    return _Part(type, _read(type, equals(SHAPES[type].human_id, number)), frozenset({number}))
+    return _Part(type, _read(type, equals(SHAPES[type].human_id, number)), frozenset({human_id(number)}))
 
 
 def _by_key(message_key: str) -> _Part:
@@ -496,7 +468,7 @@ def _by_refs(refs: Iterable[RecordRef]) -> list[_Part]:
 
 
 def _employees(addresses: tuple[str, ...]) -> _Part:
-    read = Read(_EMPLOYEES, filter=any_of("Email", addresses), select=_EMPLOYEE_SELECT)
+    read = Read(EMPLOYEES, filter=any_of("Email", addresses), select=EMPLOYEE_SELECT)
     return _Part("employee", read, frozenset(map(str.casefold, addresses)))
 
 
@@ -508,17 +480,6 @@ def _was_asked(one: Record, part: _Part) -> bool:
 
 def _normal(ref: RecordRef) -> RecordRef:
     return RecordRef(ref.type, ref.id.upper())
-
-
-def _employee(row: Row) -> Employee:
-    return Employee(
-        id=as_text(row.get("ObjectID")).upper(),
-        user_id=as_text(row.get("UserID")),
-        employee_id=as_text(row.get("EmployeeID")),
-        business_partner_id=as_text(row.get("BusinessPartnerID")),
-        name=as_text(row.get("FormattedName")),
-        email=as_text(row.get("Email")),
-    )
 
 
 def _chunks(parts: Sequence[_Part], size: int) -> Iterator[Sequence[_Part]]:

@@ -1,4 +1,4 @@
-"""The OData v2 protocol as SAP Cloud for Customer speaks it: literals, envelopes, $batch, CSRF, errors. No entity names.
+"""The OData v2 protocol as SAP Cloud for Customer speaks it: reads, writes, $batch, CSRF, errors. No entity names.
 
 One ODataClient per tenant and user; it keeps that user's CSRF token and cookies and nothing else. All users of a tenant share
 one semaphore, because SAP asks for fewer than ten calls at a time over all interfaces (KBA 3577788). Reads are repeated when
@@ -14,131 +14,27 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import httpx
 
 from server.c4c import multipart
-from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
+from server.c4c.edm import UNASKABLE, Row, text
+from server.errors import Conflict, Forbidden, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
 from server.transport import Gateway, Reply, raise_for_busy
 
 PEER = "SAP Cloud for Customer"
-Row = dict[str, Any]
-"""One entity as JSON gave it; expanded navigations are lists or objects, read them with `children` and `child`."""
 
 _READ_RETRIES = 2
 _SLOT_WAIT_S = 10.0
 _BATCH_MEDIA_TYPE = "multipart/mixed"
 _QUERY_SAFE = "'(),:/$@!~"  # left readable in a query; `+`, `&`, `#`, `%`, space and everything else is encoded
-_UNASKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_JSON_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d+)?\)/")
 # C4C names the holder ("record locked by user ..."), in the user's language and with an empty error code [S10].
-_LOCKED = re.compile(r"\block(ed)?\b|gesperrt|verrouill|bloquead|bloccat", re.IGNORECASE)
-
-
-# --- literals -------------------------------------------------------------------------------------------------------------
-
-
-def can_ask_for(value: str) -> bool:
-    """Say whether `eq` can mean exactly this text.
-
-    `*` is a wildcard inside eq and nothing escapes it [S1]: asking for it could list half a tenant. Control characters cannot
-    be in C4C's texts.
-    """
-    return "*" not in value and not _UNASKABLE.search(value)
-
-
-def text(value: str) -> str:
-    """Return a string literal. Raises: InvalidInput if `can_ask_for` says no."""
-    if not can_ask_for(value):
-        raise InvalidInput("filter", "this text cannot be asked for")
-    return "'" + value.replace("'", "''") + "'"
-
-
-def moment(value: datetime) -> str:
-    """Return a datetimeoffset literal in UTC; the fraction is written only if there is one."""
-    if value.tzinfo is None:
-        raise ValueError("a time without a zone")
-    value = value.astimezone(UTC)
-    fraction = f".{value.microsecond:06d}0" if value.microsecond else ""
-    return f"datetimeoffset'{value:%Y-%m-%dT%H:%M:%S}{fraction}Z'"
-
-
-def equals(name: str, value: str) -> str:
-    return f"{name} eq {text(value)}"
-
-
-def any_of(name: str, values: Iterable[str]) -> str:
-    """Return `name eq a or name eq b ...`: `or` works over one property only [S1], and may silently find nothing [S5]."""
-    return " or ".join(equals(name, value) for value in values)
-
-
-def json_time(value: datetime) -> str:
-    """Return a time for a JSON body, in UTC to the second."""
-    if value.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def as_time(value: object) -> datetime | None:
-    """Read Edm.DateTime or Edm.DateTimeOffset: `/Date(1422997623532)/`, milliseconds of UTC [S1], or ISO text; else None."""
-    if not isinstance(value, str):
-        return None
-    found = _JSON_DATE.fullmatch(value)
-    try:
-        if found:
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(found[1]))
-        read = datetime.fromisoformat(value)
-    except (ValueError, OverflowError):
-        return None
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-
-
-def as_decimal(value: object) -> Decimal | None:
-    """Read Edm.Decimal, which JSON carries as text: "37.00000000000000"."""
-    try:
-        return Decimal(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-    except InvalidOperation:
-        return None
-
-
-def as_text(value: object) -> str:
-    """Return a text without padding; null, numbers and objects become ''."""
-    return value.strip() if isinstance(value, str) else ""
-
-
-# --- envelopes ------------------------------------------------------------------------------------------------------------
-
-
-def children(row: Mapping[str, Any], name: str) -> list[Row]:
-    """Return an expanded to-many navigation, in either of C4C's shapes [S4, S6]; [] if it was not expanded."""
-    value = row.get(name)
-    if isinstance(value, Mapping):
-        value = value.get("results", [])
-    if isinstance(value, list):
-        return [one for one in value if isinstance(one, dict)]
-    return [value] if isinstance(value, dict) else []
-
-
-def child(row: Mapping[str, Any], name: str) -> Row | None:
-    """Return an expanded to-one navigation, or None if it is empty or was not expanded."""
-    value = row.get(name)
-    if isinstance(value, dict) and isinstance(value.get("results"), dict):
-        value = value["results"]
-    return value if isinstance(value, dict) and "__deferred" not in value else None
-
-
-def etag(row: Mapping[str, Any]) -> str | None:
-    """Return the etag to send as If-Match, as C4C wrote it; it cannot be rebuilt from the ETag property [S1]."""
-    metadata = row.get("__metadata")
-    value = metadata.get("etag") if isinstance(metadata, Mapping) else None
-    return value if isinstance(value, str) else None
+_LOCKED = re.compile(r"\blocked by\b|gesperrt|verrouill|bloquead|bloccat", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +268,14 @@ class ODataClient:
         paused_s, retries = 0.0, 0
         while True:
             session = self._session_headers() if method != "GET" else {}
-            reply = self._once(method, self._root + target, {**headers, **session}, content, changes=changes)
+            try:
+                reply = self._once(method, self._root + target, {**headers, **session}, content, changes=changes)
+            except Transient as error:
+                # A connection that was kept alive may turn out dead; whatever was asked on it can be asked again.
+                if changes or retries or not isinstance(error.__cause__, httpx.NetworkError | httpx.RemoteProtocolError):
+                    raise
+                retries += 1
+                continue
             if reply.status == 401 and self._renew is not None and not renewed:
                 self._renew()
                 renewed = True
@@ -546,11 +449,11 @@ def _error(reply: Reply, *, changes: bool) -> SsiError | None:
     said = _said(reply)
     if status == 401:
         return NeedsReauth(f"{PEER} no longer accepts this sign-in.")
-    if said and _LOCKED.search(said):
-        return Transient(f"Somebody else is changing the record in {PEER}.", retry_after_s=2.0)
     if status == 403:
         sentence = said or f"{PEER} does not allow this."
         return Rejected(sentence) if changes else Forbidden(sentence, code="c4c_forbidden")
+    if _LOCKED.search(said):
+        return Transient(f"Somebody else is changing the record in {PEER}.", retry_after_s=2.0)
     if status == 404:
         return NotFound(f"{PEER} does not have this record.")
     if status in (409, 412):
@@ -570,5 +473,5 @@ def _said(reply: Reply) -> str:
         value = json.loads(reply.content)["error"]["message"]["value"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-    line = " ".join(_UNASKABLE.sub(" ", value).split()) if isinstance(value, str) else ""
+    line = " ".join(UNASKABLE.sub(" ", value).split()) if isinstance(value, str) else ""
     return line if len(line) <= 300 else line[:299] + "…"

@@ -286,7 +286,10 @@ def _subject_within(part: Part) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Strip directories, control characters and the marks that turn the direction of writing ("exe.pdf" shown for "fdp.exe")."""
+    """Strip directories, control characters and marks that turn the direction of writing ("exe.pdf" shown for "fdp.exe").
+
+    May leave nothing.
+    """
     name = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", clean(unicodedata.normalize("NFC", name)))
     return re.split(r"[/\\]", name)[-1].strip().rstrip(". ")
 

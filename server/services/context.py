@@ -9,7 +9,8 @@ further page, names of linked records that no address matched) is left open and 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -19,9 +20,10 @@ from server.c4c import Answer, Question
 from server.domain import message as mail
 from server.domain.marks import SaveState
 from server.domain.message import Address, Automatic
-from server.domain.records import CARD_FIELDS, CARD_ORDER, Activity, Record, RecordRef, RecordType
+from server.domain.records import CARD_FIELDS, CARD_ORDER, PARTY_TYPES, Activity, Record, RecordRef, RecordType
 from server.errors import NotFound, Transient
 from server.services import Deps, Principal
+from server.services.connections import asking_c4c
 from server.store import AddressScan, Save, SaveRequest
 
 NOTHING_TO_SAVE = "Nothing to save in SAP Cloud for Customer"
@@ -117,7 +119,7 @@ def look_up(
 
     `refresh` asks C4C anew; `anyway` looks up the people on automatic mail too, which otherwise gets a quiet state.
 
-    Raises: Transient when C4C does not answer in time and nothing is known; NeedsReauth when C4C refuses the user.
+    Raises: Transient when C4C does not answer in time and nothing is known; Forbidden when C4C refuses the user.
     """
     automatic = mail.classify(item.headers, item.item_class)
     if refresh:
@@ -165,6 +167,8 @@ def scan_addresses(deps: Deps, scan: AddressScan) -> None:
         _learn_addresses(deps, principal, scan.type, ((address, object_id) for object_id, address, _ in page.rows))
         after = page.after
         newest = max((at for *_, at in page.rows if at is not None), default=newest)
+        with deps.store.transaction() as tx:
+            tx.keep_scan(scan, newest, deps.now(), deps.limits.scan_lease_s)
     with deps.store.transaction() as tx:
         tx.finish_scan(scan, newest - SCAN_OVERLAP if newest else None, now + SCAN_EVERY)
 
@@ -223,50 +227,52 @@ def _ask(deps: Deps, principal: Principal, people: Sequence[_Participant], key: 
     leads = principal.organization.profile.leads_enabled
     cache_key = (principal.user.id, principal.user.generation, addresses, key, leads)
     kept = deps.cache.get(cache_key)
-    known: _Known | None = kept.value if kept else None
-    if known is not None and (known.is_complete or not complete):
-        return replace(known, cached=True)
-    if known is None:
-        with deps.store.transaction(reading=True) as tx:
-            spelled = tx.spellings(principal.tenant.id, [h for p in people for h in _hashes(deps, principal, p)])
-        question = Question(addresses=addresses, known=spelled, message_key=key, leads=leads)
-        known = _in_time(deps, principal, question, cache_key)
-    if complete:
-        known = _Known(_follow_up(deps, principal, people, known.answer), is_complete=True)
-        deps.cache.put(cache_key, known)
+    first: _Known | None = kept.value if kept else None
+    if first is not None and (first.is_complete or not complete):
+        return replace(first, cached=True)
+    with deps.store.transaction(reading=True) as tx:
+        spelled = tx.spellings(principal.tenant.id, [h for p in people for h in _hashes(deps, principal, p)])
+    question = Question(addresses=addresses, known=spelled, message_key=key, leads=leads)
+
+    def ask() -> _Known:
+        with asking_c4c(principal):
+            known = first or _Known(deps.c4c(principal).look_up(question))
+            deps.cache.put(cache_key, known)
+            if complete:
+                known = _Known(_follow_up(deps, principal, people, question, known.answer), is_complete=True)
+                deps.cache.put(cache_key, known)
+        for record in known.answer.records:
+            if record.id not in spelled.get(record.type, ()):
+                _learn_addresses(deps, principal, record.type, ((address, record.id) for address in record.addresses))
+        return known
+
+    return _in_time(deps, (cache_key, complete), ask)
+
+
+def _in_time(deps: Deps, key: Hashable, ask: Callable[[], _Known]) -> _Known:
+    """Ask C4C, but let the caller go after the deadline; the answer then waits in the cache for the next call."""
+    future = deps.cache.join(key, lambda: deps.background.submit(ask))
+    try:
+        known: _Known = future.result(timeout=deps.limits.context_deadline_s)
+    except (FutureTimeout, CancelledError):
+        future.cancel()  # if it has not even begun: nobody will want the answer when its turn comes
+        raise Transient("SAP Cloud for Customer is slow right now. Try again in a moment.", retry_after_s=1) from None
     return known
 
 
-def _in_time(deps: Deps, principal: Principal, question: Question, cache_key: Hashable) -> _Known:
-    """Ask C4C, but let the caller go after the deadline; the answer then waits in the cache for the next call."""
-
-    def ask() -> _Known:
-        known = _Known(deps.c4c(principal).look_up(question))
-        deps.cache.put(cache_key, known)
-        for record in known.answer.records:
-            _learn_addresses(deps, principal, record.type, ((address, record.id) for address in record.addresses))
-        return known
-
-    future = deps.background.submit(ask)
-    try:
-        return future.result(timeout=deps.limits.context_deadline_s)
-    except FutureTimeout:
-        raise Transient("SAP Cloud for Customer is slow right now. Try again in a moment.", retry_after_s=1) from None
-
-
-def _follow_up(deps: Deps, principal: Principal, people: Sequence[_Participant], answer: Answer) -> Answer:
+def _follow_up(deps: Deps, principal: Principal, people: Sequence[_Participant], question: Question, answer: Answer) -> Answer:
     """Ask what the first answer left open: addresses it proves nothing about, and names of linked records."""
     c4c = deps.c4c(principal)
     records, employees = list(answer.records), answer.employees
     doubtful = answer.unproven | answer.truncated
     if doubtful:
         asked = people if answer.truncated else _unmatched(people, answer)
-        more = c4c.verify(tuple(dict.fromkeys(s for p in asked for s in p.spellings)), sorted(doubtful))
+        more = c4c.verify(tuple(dict.fromkeys(s for p in asked for s in p.spellings)), sorted(doubtful), question.known)
         records += more.records
         employees = employees | more.employees
-    named = {r.human_id for r in records} | {a.human_id for r in records for a in r.accounts}
+    named = {r.human_id for r in records if r.type in PARTY_TYPES} | {a.human_id for r in records for a in r.accounts}
     parties = {p for activity in answer.activities for p in activity.parties} - named
-    documents = {d for activity in answer.activities for d in activity.documents if d[1] not in named}
+    documents = {d for activity in answer.activities for d in activity.documents} - {(r.type, r.human_id) for r in records}
     if parties or documents:
         records += c4c.named(parties, documents)
     unique = {record.ref: record for record in records}
@@ -304,21 +310,20 @@ def _arrange(people: Sequence[_Participant], known: _Known, status: SaveStatus) 
     answer = known.answer
     employees = {mail.normalised(a) for a in answer.employees}
     externals = [p for p in people if not p.keys & employees]
-    linked_ids = {i for activity in answer.activities for i in (*activity.parties, *activity.references)}
+    is_proven = not (answer.unproven or answer.truncated or set(answer.failed) - {"activity"})
     cards: dict[RecordRef, Card] = {}
     unknown: list[Unmatched] = []
     for person in externals:
         own = [r for r in answer.records if person.keys & {mail.normalised(a) for a in r.addresses}]
         for record in (*_in_card_order(own), *(a for r in own for a in r.accounts)):
-            _add_card(cards, record, person.address, linked_ids)
+            _add_card(cards, record, person.address, answer.activities)
         if not own:
-            unknown.append(Unmatched(person.name, person.address, verified=not answer.unproven))
+            unknown.append(Unmatched(person.name, person.address, verified=is_proven))
     for record in answer.records:  # linked in C4C although no address matched
-        if record.human_id in linked_ids and record.ref not in cards:
+        if record.ref not in cards and _is_linked(record, answer.activities):
             cards[record.ref] = Card(record, (), linked=True)
     has_more = bool(answer.truncated) or (bool(answer.unproven) and bool(unknown))
-    named = {c.record.human_id for c in cards.values()}
-    incomplete = not known.is_complete and (has_more or bool(linked_ids - named))
+    incomplete = not known.is_complete and (has_more or _has_unnamed(answer.activities, [c.record for c in cards.values()]))
     return Context(
         cards=tuple(cards.values()),
         unknown=tuple(unknown),
@@ -336,12 +341,30 @@ def _in_card_order(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda r: (order.get(r.type, len(order)), r.title.casefold(), r.id))
 
 
-def _add_card(cards: dict[RecordRef, Card], record: Record, address: str, linked_ids: set[str]) -> None:
+def _add_card(cards: dict[RecordRef, Card], record: Record, address: str, activities: Sequence[Activity]) -> None:
     present = cards.get(record.ref)
     if present is None:
-        cards[record.ref] = Card(record, (address,), linked=record.human_id in linked_ids)
+        cards[record.ref] = Card(record, (address,), linked=_is_linked(record, activities))
     elif address not in present.matched:
         cards[record.ref] = replace(present, matched=(*present.matched, address))
+
+
+def _is_linked(record: Record, activities: Sequence[Activity]) -> bool:
+    return any(is_linked(activity, record) for activity in activities)
+
+
+def is_linked(activity: Activity, record: Record) -> bool:
+    """Say whether the activity is linked to the record: a number alone does not name a document, it needs the type."""
+    if record.type in PARTY_TYPES:
+        return record.human_id in activity.parties
+    return (record.type, record.human_id) in activity.documents
+
+
+def _has_unnamed(activities: Sequence[Activity], shown: Sequence[Record]) -> bool:
+    """Say whether an activity is linked to a record that is not shown."""
+    parties = {r.human_id for r in shown if r.type in PARTY_TYPES}
+    documents = {(r.type, r.human_id) for r in shown}
+    return any(activity.parties - parties or activity.documents - documents for activity in activities)
 
 
 # Save state
@@ -359,12 +382,21 @@ def _status(deps: Deps, principal: Principal, item: Item, key: str | None, answe
             request = tx.request_on(save.id, principal.user.id) if save else None
     activity = answer.activities[0] if answer and answer.activities else None
     if request is not None and save is not None:
+        if activity is None and save.message_key == key and _was_deleted(deps, principal, request, save, answer):
+            return SaveStatus("none", request.id, "The activity was deleted in SAP Cloud for Customer.")
         return _own_status(principal, request, save, activity)
     if save is not None and save.activity_id:
         return SaveStatus("saved", by="colleague", at=_iso(save), activity=activity)
     if activity is not None:
         return SaveStatus("saved", by="colleague", activity=activity)
     return SaveStatus("none")
+
+
+def _was_deleted(deps: Deps, principal: Principal, request: SaveRequest, save: Save, answer: Answer | None) -> bool:
+    """Say whether C4C, asked for what this user saved, does not have it any more; a fresh one it may not list yet."""
+    if answer is None or "activity" in answer.failed or request.state != "saved" or save.saved_by != principal.user.id:
+        return False
+    return save.saved_at is not None and deps.now() - save.saved_at > timedelta(seconds=deps.limits.unknown_settle_s)
 
 
 def _own_status(principal: Principal, request: SaveRequest, save: Save, activity: Activity | None) -> SaveStatus:

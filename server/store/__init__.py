@@ -35,6 +35,8 @@ Provider = Literal["graph", "exchange", "google", "c4c"]
 AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation", "user_choice"]
 ConnectionState = Literal["active", "needs_reauth", "suspended"]
 
+_MIGRATION_LOCK = 7_341_902  # a number of our own among PostgreSQL's advisory locks
+
 
 class LeaseLost(Conflict):
     """Another worker took the row over; what this one did must not be recorded."""
@@ -133,7 +135,10 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class SaveRequest:
-    """One user's wish on a Save. Its id is what the API calls the save's id."""
+    """One user's wish on a Save. Its id is what the API calls the save's id.
+
+    `wish` counts the wishes; what is recorded about an older one is refused. `mark` is what the message must still get.
+    """
 
     id: str
     tenant_id: str
@@ -142,6 +147,7 @@ class SaveRequest:
     connection_id: str
     item_ref: str
     wish: int
+    wish_hash: bytes | None
     state: SaveState
     code: str
     reason: str
@@ -150,7 +156,7 @@ class SaveRequest:
     mark: str
     attempts: int
     next_due_at: datetime | None
-    changed_at: datetime
+    wished_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,7 @@ class Store:
             with (self._reading if reading else self._engine).begin() as connection:
                 tx = Transaction(connection)
                 yield tx
-        except sa.exc.OperationalError as error:
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
             raise Transient("The database is not available right now.") from error
         for fn in tx.hooks:
             fn()
@@ -199,15 +205,17 @@ class Store:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite's transaction keeps others out by itself
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
     def is_ready(self) -> bool:
         """Say whether the database answers and has the schema."""
         try:
-            with self._engine.connect() as connection:
+            with self._reading.connect() as connection:
                 return sa.inspect(connection).has_table("tenant")
-        except sa.exc.OperationalError:
+        except (sa.exc.OperationalError, sa.exc.TimeoutError):
             return False
 
     def close(self) -> None:
@@ -466,9 +474,20 @@ class Transaction:
         self._fenced(save_id, fence, values)
 
     def put_request(
-        self, save: Save, connection: Connection, *, item_ref: str, item_id: str, payload: bytes, now: datetime
+        self,
+        save: Save,
+        connection: Connection,
+        *,
+        item_ref: str,
+        item_id: str,
+        payload: bytes,
+        wish_hash: bytes,
+        now: datetime,
     ) -> SaveRequest:
-        """Return the user's request on this Save: new, or the present one with the new wish and due at once."""
+        """Return the user's request on this Save: new, or the present one with the new wish and due at once.
+
+        The same wish (`wish_hash`) as one that waits or is worked on stays that one. Take the Save's lease first, if at all.
+        """
         values = {
             "id": new_id(),
             "tenant_id": save.tenant_id,
@@ -478,24 +497,25 @@ class Transaction:
             "item_ref": item_ref,
             "item_id": item_id[:400],
             "wish": 0,
+            "wish_hash": wish_hash,
             "state": "pending",
             "code": "",
             "reason": "",
             "payload": payload,
             "links": [],
-            "mark": "",
+            "mark": "pending",
             "attempts": 0,
             "next_due_at": now,
             "created_at": now,
             "changed_at": now,
         }
         self._insert_missing(t.save_request, values, ["save_id", "user_id"])
-        again = {
-            k: values[k] for k in ("item_ref", "item_id", "payload", "next_due_at", "changed_at", "connection_id", "attempts")
-        }
-        again["wish"] = t.save_request.c.wish + 1
-        again["state"] = sa.case((t.save_request.c.state == "failed", "pending"), else_=t.save_request.c.state)
         where = sa.and_(t.save_request.c.save_id == save.id, t.save_request.c.user_id == connection.user_id)
+        names = ("item_ref", "item_id", "payload", "wish_hash", "next_due_at", "created_at", "changed_at", "connection_id")
+        again = {name: values[name] for name in (*names, "attempts", "mark", "state", "code", "reason")}
+        under_way = sa.and_(t.save_request.c.wish_hash == wish_hash, t.save_request.c.state.in_(("pending", "unknown")))
+        for name in ("state", "code", "reason", "mark", "wish"):
+            again[name] = sa.case((under_way, t.save_request.c[name]), else_=again.get(name, t.save_request.c.wish + 1))
         self._db.execute(t.save_request.update().where(where).values(again))
         return _request(self._one(sa.select(t.save_request).where(where), "The save is gone."))
 
@@ -519,10 +539,6 @@ class Transaction:
         row = self._db.execute(sa.select(t.save_request).where(where).order_by(t.save_request.c.created_at.desc())).first()
         return None if row is None else _request(row)
 
-    def requests_on(self, save_id: str) -> list[SaveRequest]:
-        query = sa.select(t.save_request).where(t.save_request.c.save_id == save_id).order_by(t.save_request.c.created_at)
-        return [_request(row) for row in self._db.execute(query)]
-
     def due_requests(self, now: datetime, limit: int) -> list[SaveRequest]:
         """Return requests that wait for work and whose Save nobody holds, the longest waiting first."""
         query = (
@@ -534,27 +550,32 @@ class Transaction:
         )
         return [_request(row) for row in self._db.execute(query)]
 
-    def change_request(self, request: SaveRequest, fence: int, now: datetime, **values: Any) -> None:
-        """Record progress of a request under its Save's lease. Raises: LeaseLost."""
+    def change_request(self, request: SaveRequest, fence: int, now: datetime, **values: Any) -> bool:
+        """Record progress of a request under its Save's lease; False, and nothing recorded, if a newer wish came meanwhile.
+
+        Raises: LeaseLost.
+        """
         self._fenced(request.save_id, fence, {"fence": fence})
         if "links" in values:
             values["links"] = [[ref.type, ref.id] for ref in values["links"]]
-        where = t.save_request.c.id == request.id
-        self._db.execute(t.save_request.update().where(where).values(changed_at=now, **values))
+        where = sa.and_(t.save_request.c.id == request.id, t.save_request.c.wish == request.wish)
+        return self._db.execute(t.save_request.update().where(where).values(changed_at=now, **values)).rowcount == 1
 
-    def wake_request(self, request_id: str, now: datetime) -> None:
-        """Make a request due at once, with fresh tries."""
-        state = sa.case((t.save_request.c.state == "failed", "pending"), else_=t.save_request.c.state)
-        values = {"next_due_at": now, "attempts": 0, "changed_at": now, "state": state}
+    def wake_request(self, request_id: str, now: datetime, mark: str | None = None) -> None:
+        """Make a request due at once, with fresh tries; one that failed becomes pending. `mark` is to be set (again)."""
+        failed = t.save_request.c.state == "failed"
+        values = {
+            "next_due_at": now,
+            "attempts": 0,
+            "changed_at": now,
+            "state": sa.case((failed, "pending"), else_=t.save_request.c.state),
+            "mark": sa.case((failed, "pending"), else_=t.save_request.c.mark if mark is None else mark),
+            "created_at": sa.case((failed, now), else_=t.save_request.c.created_at),
+        }
         self._db.execute(t.save_request.update().where(t.save_request.c.id == request_id).values(values))
 
-    def next_due(self) -> datetime | None:
-        """Return when the earliest row of any kind falls due."""
-        query = sa.union_all(sa.select(t.save_request.c.next_due_at), sa.select(t.address_scan.c.next_due_at)).subquery()
-        return self._db.execute(sa.select(sa.type_coerce(sa.func.min(query.c[0]), t.UtcDateTime()))).scalar()
-
     def forget_payloads(self, before: datetime, now: datetime) -> int:
-        """Erase payloads that waited too long; their requests fail with that reason. Returns how many."""
+        """Erase wishes from before that time; their requests fail with that reason. Returns how many."""
         where = sa.and_(t.save_request.c.payload.is_not(None), t.save_request.c.created_at < before)
         values = {
             "payload": None,
@@ -731,6 +752,7 @@ def _request(row: Any) -> SaveRequest:
         row.connection_id,
         row.item_ref,
         row.wish,
+        row.wish_hash,
         row.state,
         row.code,
         row.reason,
@@ -739,5 +761,5 @@ def _request(row: Any) -> SaveRequest:
         row.mark,
         row.attempts,
         row.next_due_at,
-        row.changed_at,
+        row.created_at,
     )

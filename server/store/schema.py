@@ -165,6 +165,7 @@ save_request = Table(
     Column("item_ref", String(400), nullable=False),  # the mailbox's immutable id
     Column("item_id", String(400), nullable=False),  # the id as the pane named it, to find a message without Message-ID
     Column("wish", Integer, nullable=False),  # grows with each new wish, so that none is taken for done with an older one
+    Column("wish_hash", LargeBinary(16)),  # keyed hash of the wish, by which the same one is known again
     Column("state", String(10), nullable=False),  # pending, unknown, saved, failed
     Column("code", String(40), nullable=False),
     Column("reason", String(400), nullable=False),  # our own sentence, no content
@@ -173,7 +174,7 @@ save_request = Table(
     Column("mark", String(20), nullable=False),  # what the message must carry; "" when the mailbox has it
     Column("attempts", Integer, nullable=False),
     Column("next_due_at", UtcDateTime),  # null: nothing left to do
-    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),  # of the wish that stands
     Column("changed_at", UtcDateTime, nullable=False),
     UniqueConstraint("save_id", "user_id"),
     Index("ix_save_request_next_due_at", "next_due_at"),

@@ -31,7 +31,8 @@ function bar({ save, count, isQuiet }, ui) {
   }
   if (save.state !== "failed") return el("div.row", stateLine("wait", spinner(), t(save.state)));
   const { reason, trouble } = save;
-  const why = trouble?.status === 0 ? t("no_answer") : visible(reason ?? "") || (trouble && sentence(trouble, t));
+  const isLost = /offline|unreachable|timeout/.test(trouble?.code ?? "");
+  const why = isLost ? t("no_answer") : visible(reason ?? "") || (trouble && sentence(trouble, t));
   const line = stateLine("bad", icon("alert"), why ? t("failed", { reason: why }) : t("failed_plain"));
   const retry = button(t("retry"), "save", () => actions.retry(), "primary");
   return el("div.row", line, el("span.row", retry, choose), trouble && details(trouble, ui));

@@ -1,7 +1,4 @@
-/**
- * Elements without markup: a text is always a text node, an address always a checked one. Nothing here parses HTML, so text
- * from mail and CRM cannot become anything else.
- */
+/** Elements without markup: a text is always a text node, an address always a checked one. Nothing here parses HTML. */
 
 /** Make an element: el("p.note", {title, click: f}, text, node). Functions are listeners; null and false are left out. */
 export const el = /** @type {El} */ (
@@ -25,7 +22,7 @@ function set(node, name, value) {
   if (text !== null && text !== undefined && text !== false) node.setAttribute(name, String(text));
 }
 
-/** Return the address if a person may follow it, else null. @param {string} address */
+/** The address if a person may follow it, else null. @param {string} address */
 export function followable(address) {
   const url = URL.canParse(address) ? new URL(address) : null;
   return url && ["https:", "http:", "mailto:", "tel:"].includes(url.protocol) ? url.href : null;
@@ -40,9 +37,9 @@ export function tel(number) {
   return /\d{3}/.test(digits) ? `tel:${digits}` : null;
 }
 
-/** @param {string | null | undefined} href null makes nothing @param {string} label @param {string} name for screen readers */
+/** @param {string | null | undefined} href @param {string} label @param {string} name for screen readers */
 export function newTab(href, label, name) {
-  if (!followable(href ?? "")) return null;
+  if (!followable(href ?? "")) return "";
   return el("a.new-tab", { href, target: "_blank", rel: "noopener noreferrer", "aria-label": name }, label, icon("open"));
 }
 
@@ -71,13 +68,12 @@ export function show(parent, parts) {
   if (focused && !focused.isConnected) refocus(parent, focused.getAttribute("data-focus"));
 }
 
-/** Focus what bears this name inside of `parent`, or else `parent`. @param {HTMLElement} parent @param {string | null | undefined} name */
+/** @param {HTMLElement} parent @param {string | null | undefined} name */
 export function refocus(parent, name) {
   const namesake = name ? parent.querySelector(`[data-focus="${CSS.escape(name)}"]`) : null;
   /** @type {HTMLElement} */ (namesake ?? parent).focus({ preventScroll: true });
 }
 
-/** Strokes on a grid of 16. */
 const ICONS = {
   alert: "M8 2.2 14.6 13.6H1.4ZM8 6.4v3.4M8 11.6v.2",
   back: "M7.5 3 2.5 8l5 5M2.5 8h11",
@@ -108,7 +104,7 @@ export function iconButton(name, label, click) {
   return el("button.icon-button", { type: "button", "aria-label": label, title: label, "data-focus": name, click }, icon(name));
 }
 
-/** @param {string} label @param {string} focus a name that survives redrawing @param {() => void} click @param {string} [kind] */
+/** @param {string} label @param {string} focus a name that survives redrawing @param {() => void} click */
 export function button(label, focus, click, kind = "") {
   return el("button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
 }

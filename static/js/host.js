@@ -1,7 +1,5 @@
-/**
- * The mail client: the only file that knows Office.js. It reads the selected item, tells when another one may be selected, and
- * gives token, theme and language. It changes nothing in the mailbox.
- */
+/** The mail client: the only file that knows Office.js. It changes nothing in the mailbox. */
+import { ApiError } from "./api.js";
 
 const READY_MS = 15_000;
 const HEADERS_MS = 300; // headers only help to recognise automatic mail; the server can do without
@@ -9,17 +7,9 @@ const HEADERS_LENGTH = 60_000; // characters
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
 const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // getAccessToken: not supported; not for this account; not on this platform
 
-export class HostError extends Error {
-  /** @param {"sign_in_needed" | "no_sso"} code */
-  constructor(code) {
-    super(code);
-    this.code = code;
-  }
-}
-
 export class Host {
   #mailbox = Office.context.mailbox;
-  /** @type {object | null} */ #draft = null;
+  #draft = {};
   #drafts = 0;
 
   /** Wait for the mail client; null when this page was opened outside of one. */
@@ -38,7 +28,7 @@ export class Host {
     return supports("1.14") ? brightness(Office.context.officeTheme?.bodyBackgroundColor) : null;
   }
 
-  /** What the selected item is known by in this page. Cheap; asked before every write. @returns {string | null} */
+  /** What the selected item is known by in this page; cheap. @returns {string | null} */
   get identity() {
     const { item } = this.#mailbox;
     if (!item || isMessage(item)) return item?.itemId || null;
@@ -63,7 +53,7 @@ export class Host {
     return this.identity === identity ? { identity, mode, wire } : null;
   }
 
-  /** Call back whenever another item may be selected; it may also be the same. @param {() => void} changed */
+  /** Call back when another item may be selected, or the same. @param {() => void} changed */
   onItemChange(changed) {
     if (supports("1.5")) this.#mailbox.addHandlerAsync(Office.EventType.ItemChanged, changed);
     addEventListener("focus", changed);
@@ -71,7 +61,7 @@ export class Host {
     setInterval(() => document.visibilityState === "visible" && changed(), POLL_MS);
   }
 
-  /** Call back when the people of the selected draft have changed. @param {() => void} changed */
+  /** Call back when the people of the selected draft change. @param {() => void} changed */
   onRecipientsChange(changed) {
     const { item } = this.#mailbox;
     if (!item || isMessage(item) || !supports("1.7")) return;
@@ -83,20 +73,22 @@ export class Host {
     if (supports("1.14")) this.#mailbox.addHandlerAsync(Office.EventType.OfficeThemeChanged, changed);
   }
 
-  /** Return a token for this server. Raises: HostError. @param {boolean} ask the client may open its sign-in; only after a click */
+  /** A token for this server. Raises: ApiError. @param {boolean} ask the client may open its sign-in; only after a click */
   async token(ask) {
     // It cannot be demanded in an Outlook manifest, hence asked for here (identity-api-requirement-sets.md).
-    if (!supports("1.3", "IdentityAPI")) throw new HostError("no_sso");
+    if (!supports("1.3", "IdentityAPI")) throw new ApiError("no_sso");
     try {
       return await Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask });
     } catch (error) {
-      throw new HostError(NO_SINGLE_SIGN_ON.includes(/** @type {any} */ (error)?.code) ? "no_sso" : "sign_in_needed");
+      throw new ApiError(NO_SINGLE_SIGN_ON.includes(/** @type {any} */ (error)?.code) ? "no_sso" : "sign_in_needed");
     }
   }
 
   /** @param {Office.MessageRead} item @returns {Promise<WireItem>} */
   async #readMessage(item) {
-    const headers = supports("1.8") ? await Promise.race([rawHeaders(item), wait(HEADERS_MS)]) : "";
+    // Clients answer "" for sent items (office-js issue 6796).
+    const all = supports("1.8") && value((callback) => item.getAllInternetHeadersAsync(callback));
+    const headers = all && (await Promise.race([all, wait(HEADERS_MS)]));
     return {
       ...this.#ids(item.itemId),
       internet_message_id: item.internetMessageId || "",
@@ -113,8 +105,9 @@ export class Host {
 
   /** @param {Office.MessageCompose} item @returns {Promise<WireItem>} */
   async #readDraft(item) {
-    const lists = [value(item.to), value(item.cc), value(item.bcc)].map((list) => list.then(people));
-    const [subject = "", to = [], cc = [], bcc = []] = await Promise.all([value(item.subject), ...lists]);
+    const lists = [item.to, item.cc, item.bcc].map((list) => value((callback) => list.getAsync(callback)).then(people));
+    const [to = [], cc = [], bcc = []] = await Promise.all(lists);
+    const subject = (await value((callback) => item.subject.getAsync(callback))) ?? "";
     const from = person(this.#mailbox.userProfile);
     return { ...this.#ids("draft"), internet_message_id: "", conversation_id: "", subject, from, to, cc, bcc };
   }
@@ -149,14 +142,9 @@ function people(all) {
   return (all ?? []).map(person).filter(({ address }) => address);
 }
 
-/** @param {Office.MessageRead} item @returns {Promise<string | undefined>} also empty for sent items (office-js issue 6796) */
-function rawHeaders(item) {
-  return new Promise((resolve) => item.getAllInternetHeadersAsync((result) => resolve(result.value)));
-}
-
-/** @template T @param {{getAsync: (callback: (result: Office.AsyncResult<T>) => void) => void}} property @returns {Promise<T | undefined>} */
-function value(property) {
-  return new Promise((resolve) => property.getAsync((result) => resolve(result.value)));
+/** @template T @param {(callback: (result: Office.AsyncResult<T>) => void) => void} get @returns {Promise<T | undefined>} */
+function value(get) {
+  return new Promise((resolve) => get((result) => resolve(result.value)));
 }
 
 /** @param {string | undefined} color "#rrggbb"; Outlook has no isDarkTheme */

@@ -1,4 +1,4 @@
-/** What to say when there is something to say: a sentence, a next step, at most one button. The only place that knows error codes. */
+/** What to say when there is something to say. The only place that knows error codes. */
 
 import { button, el, facts, icon } from "./dom.js";
 import { visible } from "./text.js";
@@ -11,13 +11,13 @@ const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does n
 /** @param {Trouble} trouble @returns {string} a text's key; with _next for what to do */
 const situationOf = ({ code, status }) => (CODES.includes(code) ? code : (STATUSES[status] ?? "fault"));
 
-/** One sentence, for where there is no room for more. @param {Trouble} trouble @param {Translate} t */
+/** @param {Trouble} trouble @param {Translate} t */
 export function sentence(trouble, t) {
   const isRefusal = trouble.detail && (trouble.status === 409 || trouble.status === 422);
   return isRefusal ? visible(trouble.detail) : t(/** @type {Key} */ (situationOf(trouble)));
 }
 
-/** What fills the pane when there are no cards; null when there are. @param {State} state @param {Ui} ui @returns {Notice | null} */
+/** What fills the pane when there are no cards. @param {State} state @param {Ui} ui @returns {Notice | null} */
 export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   if (phase === "outside") return { tone: "info", title: t("no_host"), next: t("no_host_next") };
   if (phase === "empty") return { tone: "info", title: t("no_item"), next: t("no_item_next") };
@@ -25,10 +25,10 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
     const situation = situationOf(trouble);
     const isFinal = FINAL.includes(situation);
     const step = situation === "sign_in_needed" ? "signIn" : "refresh";
-    // The server's sentences are for people, and name the administrator; on a fault of ours it knows nothing.
-    const next = (trouble.status < 500 && trouble.detail) || t(/** @type {Key} */ (`${situation}_next`));
+    const next = (trouble.status < 500 && trouble.detail) || // the server's sentence names the administrator
+      t(/** @type {Key} */ (`${situation}_next`));
     const title = t(/** @type {Key} */ (situation));
-    return isFinal ? { tone: "wait", title, next, trouble } : { tone: step === "signIn" ? "wait" : "bad", title, next, step, trouble };
+    return { tone: isFinal ? "wait" : "bad", title, next, trouble, ...(isFinal ? {} : { step }) };
   }
   if (phase !== "shown" || !context || places.length > 0 || context.automatic) return null;
   if (context.notice) return { tone: "info", ...told(context.notice, t) };
@@ -73,10 +73,10 @@ export function details({ code, status, detail, requestId }, { t }) {
     [t("code"), visible(`${code} ${status || ""}`)],
     [t("request_id"), visible(requestId) || "–"],
   ]);
-  const copy = button(t("copy"), "copy", async () => {
-    getSelection()?.selectAllChildren(list); // this much is there where the mail client forbids a frame the clipboard
-    const isDone = await navigator.clipboard?.writeText(`${code} ${status} ${requestId}`).then(() => true, () => false);
-    copy.textContent = t(isDone ? "copied" : "copy_by_hand");
-  }, "plain");
+  const run = () => {
+    getSelection()?.selectAllChildren(list);
+    copy.textContent = t(document.execCommand("copy") ? "copied" : "copy_by_hand"); // navigator.clipboard is denied to frames
+  };
+  const copy = button(t("copy"), "copy", run, "plain");
   return el("details", el("summary", t("details")), detail && el("p", visible(detail)), list, copy);
 }

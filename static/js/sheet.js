@@ -1,9 +1,6 @@
-/**
- * The save sheet: what of an e-mail goes to C4C. It lies over the pane, takes the focus when a person opens it and gives it
- * back when it closes. What is chosen and typed goes straight into the draft, which outlives the sheet.
- */
+/** The save sheet: what of an e-mail goes to C4C. What is chosen and typed goes straight into the draft, which outlives the sheet. */
 
-import { spinner, stateLine } from "./bar.js";
+import { stateLine } from "./bar.js";
 import { button, el, icon, iconButton, refocus, show } from "./dom.js";
 import { details, sentence } from "./notices.js";
 import { cardsOf, keyOf } from "./places.js";
@@ -11,10 +8,9 @@ import { visible } from "./text.js";
 
 const SUBJECT_LENGTH = 255; // characters that C4C keeps of an activity's subject
 
-/** Draw the sheet into `place`, or take it away. @param {HTMLElement} place @param {HTMLElement} behind what it covers @param {State} state @param {Ui} ui */
+/** @param {HTMLElement} place of the sheet @param {HTMLElement} behind what it covers @param {State} state @param {Ui} ui */
 export function drawSheet(place, behind, { sheet, places }, ui) {
   const isOpening = sheet && place.hidden;
-  const isClosing = !sheet && !place.hidden;
   const { activeElement } = document;
   const hasFocus = place.contains(activeElement);
   if (isOpening) place.dataset.opener = activeElement?.getAttribute("data-focus") ?? "";
@@ -22,7 +18,7 @@ export function drawSheet(place, behind, { sheet, places }, ui) {
   behind.inert = Boolean(sheet);
   show(place, sheet ? parts(sheet, cardsOf(places), ui) : []);
   if (isOpening) place.querySelector("h2")?.focus();
-  if (isClosing && hasFocus) refocus(behind, place.dataset.opener);
+  if (!sheet && hasFocus) refocus(behind, place.dataset.opener);
 }
 
 /** @param {SheetState} sheet @param {Card[]} cards @param {Ui} ui @returns {Part[]} */
@@ -56,8 +52,7 @@ function records(cards, { draft, purpose }, { t, text }) {
 /** @type {Draw<SheetState>} */
 function files({ draft, preview, trouble }, ui) {
   if (!preview) return group("attachments", trouble ? [] : [el("li.bone"), el("li.bone")], "attachments_failed", ui);
-  const eml = el("input", { type: "checkbox", checked: draft.eml, change: () => (draft.eml = eml.checked) });
-  const copy = el("li", choice(eml, ui.t("eml"), ui.t("eml_hint")));
+  const copy = el("li", choice(checkbox(draft.unticked, "eml", true), ui.t("eml"), ui.t("eml_hint")));
   return group("attachments", [...preview.attachments.map((file) => fileRow(file, draft, ui)), copy], "attachments_failed", ui);
 }
 
@@ -69,7 +64,6 @@ function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t,
   const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
   const rename = () => {
     const input = textField(draft.names.get(ref) ?? name, SUBJECT_LENGTH, (words) => draft.names.set(ref, words));
-    box.setAttribute("aria-label", visible(name));
     input.setAttribute("aria-label", t("name_of", { name: visible(name) }));
     row.replaceChildren(box, input);
     input.focus();
@@ -86,10 +80,8 @@ function foot({ purpose, saving, trouble, preview }, ui) {
   const isWaiting = saving || (isUnread && !trouble);
   const label = t(saving ? "saving" : isUnread && trouble ? "retry" : purpose === "links" ? "save_links" : "save");
   const main = button(label, "confirm", () => !isWaiting && (isUnread ? actions.preview() : actions.confirm()), "primary");
-  if (saving) main.prepend(spinner());
   if (isWaiting) main.setAttribute("aria-disabled", "true");
-  const why = trouble && sentence(trouble, t);
-  const line = why && stateLine("bad", icon("alert"), isUnread ? why : t("failed", { reason: why }));
+  const line = trouble && stateLine("bad", icon("alert"), sentence(trouble, t));
   const row = el("div.row", main, button(t("cancel"), "cancel", () => actions.close()));
   return el("footer", trouble && el("div", { role: "alert" }, line, details(trouble, ui)), row);
 }
@@ -101,7 +93,7 @@ function group(title, rows, otherwise, { t }) {
 
 /** @param {string} value @param {number} maxlength @param {(words: string) => void} typed */
 function textField(value, maxlength, typed) {
-  const input = el("input", { type: "text", value, maxlength, dir: "auto", autocomplete: "off", input: () => typed(input.value) });
+  const input = el("input", { type: "text", value, maxlength, dir: "auto", input: () => typed(input.value) });
   return input;
 }
 

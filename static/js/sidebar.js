@@ -2,13 +2,14 @@
  * What the sidebar knows and does; after each change it hands its state to `draw`. Every look has a number, and only the newest
  * one's answer counts. Every write carries the item it was made for, and is refused when another one is displayed by then.
  */
+import { ApiError } from "./api.js";
 import { arrange, cardsOf, keyOf, linksOf } from "./places.js";
 
 const POLL_S = [0.5, 1, 1, 2, 3, 5, 8, 10];
 
 /** @type {State} */
 export const NOTHING = {
-  phase: "starting",
+  phase: "loading",
   headline: null,
   item: null,
   context: null,
@@ -48,7 +49,7 @@ export class Sidebar {
     this.follow();
   }
 
-  /** Show the item that is selected, if that is another one than before. */
+  /** Show the selected item, if it is another one than before. */
   follow() {
     const { identity } = this.#host;
     if (identity === this.#identity) return;
@@ -69,7 +70,7 @@ export class Sidebar {
     else this.#set({ phase: "failed", trouble: { code: "broken", status: 500, detail: "", requestId: "" } });
   }
 
-  /** Look everything up anew; what is shown stays until the answer comes. */
+  /** What is shown stays until the answer comes. */
   refresh() {
     if (this.#state.phase !== "shown") return this.#show();
     this.#set({ refreshing: true });
@@ -93,7 +94,7 @@ export class Sidebar {
     });
   }
 
-  /** Try again what failed. The same message is the same save, so a lost answer does no harm. */
+  /** The same message is the same save, so trying again does no harm. */
   retry() {
     const { id } = this.#state.save;
     return id ? this.#write(() => this.#api.write(`saves/${id}/retry`)) : this.save();
@@ -110,7 +111,6 @@ export class Sidebar {
     if (purpose === "save") this.preview();
   }
 
-  /** Read what the open sheet can offer. */
   async preview() {
     const { item, sheet } = this.#state;
     if (!item || !sheet) return;
@@ -127,28 +127,23 @@ export class Sidebar {
     this.#set({ sheet: null });
   }
 
-  /** Save what the open sheet says. */
   confirm() {
     const { sheet } = this.#state;
     return sheet && this.#write((item) => this.#api.write("saves", { item: item.wire, ...this.#order(sheet) }), sheet);
   }
 
   #show() {
-    this.#set({ ...NOTHING, online: this.#state.online, headline: this.#host.headline, phase: this.#identity ? "loading" : "empty" });
-    if (this.#identity) this.#look();
-    else this.#begin();
-  }
-
-  /** Make every earlier look void. */
-  #begin() {
-    this.#reading.abort();
-    this.#reading = new AbortController();
-    return ++this.#number;
+    const { online } = this.#state;
+    this.#set({ ...NOTHING, online, headline: this.#host.headline, phase: this.#identity ? "loading" : "empty" });
+    this.#look();
   }
 
   /** @param {Partial<Question>} [how] @param {boolean} [aside] nobody asked for it */
   async #look(how, aside) {
-    const number = this.#begin();
+    const number = ++this.#number;
+    this.#reading.abort();
+    this.#reading = new AbortController();
+    if (!this.#identity) return;
     try {
       const item = await this.#host.readItem();
       if (number !== this.#number) return;
@@ -192,7 +187,7 @@ export class Sidebar {
   }
 
   /**
-   * Do one write for the displayed item and show how it ended, or tell it when another item is displayed by then.
+   * Write for the displayed item and show how it ended, or tell it when another item is displayed by then.
    * @param {(item: Item) => Promise<Save>} write @param {SheetState} [sheet] stays open when the server refuses
    */
   async #write(write, sheet) {
@@ -257,7 +252,7 @@ export class Sidebar {
   #newDraft(item, purpose) {
     const cards = cardsOf(this.#state.places);
     const others = purpose === "links" && cards.some(({ linked }) => linked) ? cards.filter(({ linked }) => !linked) : [];
-    return { subject: item.wire.subject, unlinked: new Set(others.map(keyOf)), unticked: new Set(), names: new Map(), eml: false };
+    return { subject: item.wire.subject, unlinked: new Set(others.map(keyOf)), unticked: new Set(["eml"]), names: new Map() };
   }
 
   /** @param {SheetState} sheet @returns {Order} */
@@ -267,7 +262,7 @@ export class Sidebar {
     const files = preview?.attachments.filter(({ ref, allowed }) => allowed && !draft.unticked.has(ref)) ?? [];
     const attachments = files.map(({ ref, name }) => ({ ref, name: draft.names.get(ref)?.trim() || name }));
     const subject = draft.subject.trim();
-    return { ...(subject && { subject }), links, attachments, include_eml: draft.eml };
+    return { ...(subject && { subject }), links, attachments, include_eml: !draft.unticked.has("eml") };
   }
 
   /** @param {Item} item */
@@ -288,9 +283,9 @@ export class Sidebar {
   }
 }
 
-/** What went wrong with mail client or server; anything else is a bug of ours and goes on. @param {any} error @returns {Trouble} */
+/** What went wrong with mail client or server; anything else is a bug of ours and goes on. @param {unknown} error @returns {Trouble} */
 function troubleOf(error) {
-  const { code, status = 0, detail = "", requestId = "", saveId = "" } = error;
-  if (typeof code !== "string") throw error;
+  if (!(error instanceof ApiError)) throw error;
+  const { code, status, detail, requestId, saveId } = error;
   return { code, status, detail, requestId, saveId };
 }

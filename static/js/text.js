@@ -1,7 +1,4 @@
-/**
- * Words, numbers and dates in the language of the mail client. Everything a person reads comes from strings/, by key; texts
- * from mail and CRM pass through here only as values that are filled into a sentence.
- */
+/** Words, numbers and dates in the language of the mail client. Every word that a person reads comes from strings/. */
 
 const LANGUAGES = ["de", "en"];
 
@@ -15,7 +12,7 @@ export class Text {
     this.#messages = messages;
   }
 
-  /** Load the words. Where the language is not ours, they are English and numbers and dates stay. @param {string} locale */
+  /** Where the language is not ours, words are English; numbers and dates stay. @param {string} locale */
   static async load(locale) {
     const [language = ""] = locale.split("-");
     const file = LANGUAGES.includes(language) ? language : "en";
@@ -24,7 +21,7 @@ export class Text {
     return new Text(/^[a-z]{2,3}(-[a-z\d]+)*$/i.test(locale) ? locale : "en", await response.json());
   }
 
-  /** Return a text with its {names} filled in; `n` also chooses the plural. @type {Translate} */
+  /** A text with its {names} filled in; `n` also chooses the plural. @type {Translate} */
   t = (key, values = {}) => {
     const message = this.#messages[key];
     const isOne = () => new Intl.PluralRules(this.#locale).select(Number(values.n)) === "one";
@@ -32,7 +29,7 @@ export class Text {
     return text.replace(/\{(\w+)\}/g, (_, name) => (name === "n" ? this.#number(Number(values.n)) : String(values[name] ?? "")));
   };
 
-  /** Return the text of `prefix_word`, if there is one. @param {string} prefix @param {string} word @param {string} otherwise */
+  /** The text of `prefix_word`, if there is one. @param {string} prefix @param {string} word @param {string} otherwise */
   named(prefix, word, otherwise) {
     const key = /** @type {Key} */ (`${prefix}_${word}`);
     return Object.hasOwn(this.#messages, key) ? this.t(key) : otherwise;
@@ -64,7 +61,7 @@ export class Text {
   }
 }
 
-/** Return up to two letters for a name: JD for "Jane Doe". @param {string} name */
+/** Up to two letters for a name. @param {string} name */
 export function initials(name) {
   const words = name.replace(/\(.*\)/, "").match(/[\p{L}\p{N}]+/gu) ?? [];
   const letters = [words[0], words.length > 1 && words.at(-1)].map((word) => [...(word || "")][0] ?? "");

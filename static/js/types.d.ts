@@ -106,9 +106,8 @@ type Saving = Omit<Save, "state"> & { state: Save["state"] | "saving"; trouble?:
 interface Draft {
   subject: string;
   unlinked: Set<string>; // keys of records that are not to be linked
-  unticked: Set<string>; // refs of attachments that are not to be saved
+  unticked: Set<string>; // refs of attachments that are not to be saved; "eml" is the original e-mail
   names: Map<string, string>; // ref -> new name
-  eml: boolean;
 }
 
 interface SheetState {
@@ -120,7 +119,7 @@ interface SheetState {
 }
 
 interface State {
-  phase: "starting" | "empty" | "loading" | "shown" | "failed" | "outside";
+  phase: "empty" | "loading" | "shown" | "failed" | "outside";
   headline: Headline | null; // of the item that the rest belongs to
   item: Item | null;
   context: Context | null;

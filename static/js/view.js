@@ -1,4 +1,4 @@
-/** The pane: draws the state into the regions of sidebar.html. What has not changed stays as it is, so nothing moves and focus stays. */
+/** The pane: draws the state into the regions of sidebar.html. */
 
 import { barParts } from "./bar.js";
 import { placeParts } from "./cards.js";
@@ -37,7 +37,7 @@ export class View {
       ui.opened.clear();
       this.#shown = item.identity;
     }
-    const isLoading = phase === "starting" || phase === "loading";
+    const isLoading = phase === "loading";
     const empty = emptyNotice(state, ui);
     const main = region("main");
     show(region("header"), header(state, ui));
@@ -53,7 +53,7 @@ export class View {
     drawSheet(region("sheet"), region("pane"), state, ui);
   }
 
-  /** Say something that passes: success disappears, failure stays until it is dismissed. @param {News} news */
+  /** Success disappears, failure stays until it is dismissed. @param {News} news */
   tell(news) {
     const { t } = this.#ui;
     if (news.key === "found") {
@@ -73,18 +73,14 @@ export class View {
 
 /** @type {DrawParts<State>} */
 function header({ phase, online, refreshing }, { t, actions }) {
-  const isWaiting = phase === "starting" || phase === "loading" || refreshing;
-  const isBad = phase === "failed" || phase === "outside";
-  const health = !online ? "offline" : isBad ? "bad" : phase === "starting" ? "wait" : "ok";
-  const refresh = () => {
-    const button = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && actions.refresh());
-    if (isWaiting) button.setAttribute("aria-disabled", "true");
-    return button;
-  };
+  const isWaiting = phase === "loading" || refreshing;
+  const health = !online ? "offline" : /failed|outside/.test(phase) ? "bad" : "ok";
+  const refresh = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && actions.refresh());
+  if (isWaiting) refresh.setAttribute("aria-disabled", "true");
   return [
     { key: "product", is: 0, build: () => el("h1", t("product")) },
-    { key: "health", is: health, build: () => el("span", { class: `health ${health}` }, t(`health_${health}`)) },
-    ...(phase === "outside" ? [] : [{ key: "refresh", is: isWaiting, build: refresh }]),
+    { key: "health", is: health, build: () => el(`span.health.${health}`, t(`health_${health}`)) },
+    ...(phase === "outside" ? [] : [{ key: "refresh", is: isWaiting, build: () => refresh }]),
   ];
 }
 
@@ -95,7 +91,7 @@ function headline({ headline, item }, { t }) {
   const who = item?.mode === "compose" ? t("draft") : visible(name || address) || t("no_sender");
   const subject = visible(headline.subject) || t("no_subject");
   const title = `${who}: ${subject}`;
-  return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), el("span.sr", ": "), el("bdi", subject)) }];
+  return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), " ", el("bdi", subject)) }];
 }
 
 /** Grey shapes of the size of what will be there. */

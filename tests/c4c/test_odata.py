@@ -14,24 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.c4c.odata import (
-    ODataClient,
-    Read,
-    Write,
+from server.c4c.edm import (
     any_of,
     as_decimal,
     as_time,
-    basic,
     can_ask_for,
     child,
     children,
-    entity,
     equals,
     etag,
     json_time,
     moment,
     text,
 )
+from server.c4c.odata import ODataClient, Read, Write, basic, entity
 from server.errors import (
     Conflict,
     Forbidden,
@@ -204,6 +200,7 @@ def test_unreadable_answer_is_transient_to_a_read_and_unknown_to_a_write(tenant:
     [
         (401, {}, b"<html>", NeedsReauth, NeedsReauth),
         (403, {}, b"<html>", Forbidden, Rejected),
+        (403, {}, body({"error": {"message": {"value": "Ihr Benutzer ist gesperrt"}}}), Forbidden, Rejected),
         (404, {}, b"<html>", NotFound, NotFound),
         (412, {}, b"", Conflict, Conflict),
         (400, {}, b"<html>", Rejected, Rejected),
@@ -373,6 +370,17 @@ def test_read_gives_up_when_the_pause_is_too_long_or_comes_again(tenant: Tenant,
     with pytest.raises(Transient):
         client.ask(ONE_CONTACT)
     assert len(tenant.pauses) == 2
+
+
+@pytest.mark.parametrize("kind", ["drop", "acted_drop"])
+def test_read_on_a_dead_connection_is_asked_once_more(tenant: Tenant, world: World, me: Person, kind: str) -> None:
+    client = tenant.by_token(me)
+    client.ask(ONE_CONTACT)
+    world.faults.append(Fault("c4c", kind, SERVICE))
+    assert client.batch([ONE_CONTACT]).results[0].rows
+    world.faults.append(Fault("c4c", kind, SERVICE, times=2))
+    with pytest.raises(Transient):
+        client.ask(ONE_CONTACT)
 
 
 @pytest.mark.parametrize("kind", ["status", "drop", "acted_drop", "html", "garbage"])

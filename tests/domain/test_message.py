@@ -23,8 +23,10 @@ from server.domain.message import (
     classify,
     fingerprint,
     is_outgoing,
+    message_file_name,
     message_key,
     parse,
+    safe_name,
     text_for_activity,
 )
 from server.errors import InvalidInput
@@ -360,6 +362,25 @@ def test_names_are_unique_within_a_message_in_any_case() -> None:
 
     raw = multipart("mixed", *map(named, ["report.pdf", "Report.pdf", "report (2).pdf", "report.pdf", "README", "readme"]))
     assert names(parse(raw)) == ["report.pdf", "Report (2).pdf", "report (2) (2).pdf", "report (3).pdf", "README", "readme (2)"]
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Offer 3/2026", "Offer 3-2026.eml"),
+        ("notes.eml", "notes.eml"),
+        ("  \x00 ", "message.eml"),
+        ("..", "message.eml"),
+        ("x" * 300, "x" * 196 + ".eml"),
+    ],
+)
+def test_a_message_kept_as_a_file_is_named_after_its_subject(title: str, name: str) -> None:
+    assert message_file_name(title, "message.eml") == name
+
+
+@pytest.mark.parametrize("name", ["", "/", "a/..", "\u202e", "\\"])
+def test_a_name_of_which_nothing_is_safe_is_empty(name: str) -> None:
+    assert safe_name(name) == ""
 
 
 @pytest.mark.parametrize(
