@@ -33,6 +33,7 @@ V = TypeVar("V")
 
 MAIL_SCOPES = ("https://graph.microsoft.com/Mail.ReadWrite", "https://graph.microsoft.com/MailboxSettings.ReadWrite")
 C4C_SLOTS = 8  # parallel calls per tenant and process; SAP asks for fewer than 10 (c4c-odata.md, S10)
+PARALLEL_READS = 4  # of one lookup, where a tenant is set to parallel reads instead of a batch
 MAILBOX_SLOTS = 4  # parallel calls per mailbox (outlook.md section 3, Throttling)
 _KEPT_TENANTS = 1_000
 _KEPT_CLIENTS = 20_000
@@ -121,6 +122,8 @@ class _Tenancy:
         self.codes = Codes.from_json(c4c.codes)
         self.links = DeepLinks.from_json(c4c.links)
         self.slots = threading.BoundedSemaphore(C4C_SLOTS)
+        # Its threads keep their connections, therefore one for all of the tenant's users.
+        self.pool = ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="c4c") if c4c.parallel else None
 
         def audited(minted: Minted) -> None:
             with store.transaction() as tx:
@@ -177,6 +180,7 @@ class _Clients:
             slots=tenancy.slots,
             needs_csrf=False,
             sleep=time.sleep,
+            pool=tenancy.pool,
         )
         return C4C(odata, codes=tenancy.codes, record_url=tenancy.links, parallel=principal.tenant.c4c.parallel)
 

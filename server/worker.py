@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from server import logs
 from server.errors import SsiError
@@ -18,7 +18,6 @@ from server.services.context import scan_addresses
 Job = Callable[[Deps], int]
 
 PAYLOADS_KEPT = timedelta(days=7)
-_SCAN_LEASE_S = 300.0
 _HOUSEKEEPING_S = 3600.0
 
 log = logs.get(__name__)
@@ -32,6 +31,7 @@ class Dispatcher:
         self._poll_s = poll_s
         self._stopping = threading.Event()
         self._woken = threading.Event()
+        self._cleaned_at: datetime | None = None
         self._threads = [threading.Thread(target=self._serve, name=f"worker-{n}", daemon=True) for n in range(threads)]
 
     def start(self) -> None:
@@ -50,16 +50,18 @@ class Dispatcher:
             thread.join(timeout_s)
 
     def run_once(self) -> int:
-        """Work on everything that is due now; return how many rows that were."""
+        """Work on what is due now, some of each kind; return how many rows that were."""
+        self._clean()
         return _guarded(_save, self._deps) + _guarded(_scan, self._deps)
 
+    def _clean(self) -> None:
+        now = self._deps.now()
+        if self._cleaned_at is None or (now - self._cleaned_at).total_seconds() > _HOUSEKEEPING_S:
+            self._cleaned_at = now
+            _guarded(_forget, self._deps)
+
     def _serve(self) -> None:
-        cleaned_at = None
         while not self._stopping.is_set():
-            now = self._deps.now()
-            if cleaned_at is None or (now - cleaned_at).total_seconds() > _HOUSEKEEPING_S:
-                _guarded(_forget, self._deps)
-                cleaned_at = now
             if self.run_once() == 0:
                 self._woken.wait(self._poll_s)
                 self._woken.clear()
@@ -71,7 +73,7 @@ def _save(deps: Deps) -> int:
 
 def _scan(deps: Deps) -> int:
     with deps.store.transaction() as tx:
-        scan = tx.take_scan(deps.now(), _SCAN_LEASE_S)
+        scan = tx.take_scan(deps.now(), deps.limits.scan_lease_s)
     if scan is None:
         return 0
     scan_addresses(deps, scan)

@@ -22,7 +22,7 @@ from simulator.mime import Later, Mail
 from simulator.records import Names, Tenant, ascii_word, names
 from simulator.world import Category, Folder, MailboxState, Person, Row, StoredMessage, World
 
-__all__ = ["BLOCKLISTED_DOMAIN", "OWN_DOMAIN", "build", "items", "small"]
+__all__ = ["BLOCKLISTED_DOMAIN", "OWN_DOMAIN", "build", "item", "items", "small"]
 
 OWN_DOMAIN = "aldermill.example"
 """The demo company's mail domain."""
@@ -56,16 +56,15 @@ def small(seed: int = 20261122) -> World:
 
 
 def items(world: World, person: Person) -> list[dict[str, Any]]:
-    """Return the messages of a person's mailbox, newest first, as item objects for `/api/context` (architecture, section 8).
-
-    Of a message that the person sent the headers are empty, as Outlook leaves them (office-js issue 6796).
-    """
+    """Return the messages of a person's mailbox, newest first, as item objects for `/api/context` (architecture, section 8)."""
     mailbox = world.mailbox(person.email)
     messages = sorted(mailbox.messages.values(), key=lambda m: m.received_at, reverse=True)
-    return [_item(mailbox, message) for message in messages]
+    return [item(mailbox, message) for message in messages]
 
 
-def _item(mailbox: MailboxState, message: StoredMessage) -> dict[str, Any]:
+def item(mailbox: MailboxState, message: StoredMessage) -> dict[str, Any]:
+    """Return one message as an item object. If its owner sent it the headers are empty, as Outlook leaves them (office-js
+    issue 6796)."""
     parsed = mime.read(message.mime)
     own = mailbox.folders[message.folder].well_known in ("sentitems", "drafts")
     sender = parsed.addresses("From") or [("", "")]

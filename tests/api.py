@@ -50,13 +50,17 @@ class Api:
         """The message of a demo case as Outlook gives it to this person, who may hold another copy of it."""
         owner, ref = self.world.cases[case]
         message = self.world.mailbox(owner).messages[ref]
-        if owner == self.person.email:
-            return self.named(message.rest_id)
-        message_id = read(message.mime).text_of("Message-ID")
-        return next(i for i in demo.items(self.world, self.person) if i["internet_message_id"] == message_id)
+        if owner != self.person.email:
+            message_id = read(message.mime).text_of("Message-ID")
+            mine = self.world.mailbox(self.person.email).messages.values()
+            message = next(one for one in mine if read(one.mime).text_of("Message-ID") == message_id)
+        return self.named(message.rest_id)
 
     def named(self, rest_id: str) -> Item:
-        return next(item for item in demo.items(self.world, self.person) if item["id"] == rest_id)
+        mailbox = self.world.mailbox(self.person.email)
+        message = mailbox.find(rest_id)
+        assert message is not None
+        return demo.item(mailbox, message)
 
     def message(self, item: Item) -> StoredMessage:
         found = self.world.mailbox(self.person.email).find(item["id"])

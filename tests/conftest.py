@@ -107,6 +107,9 @@ def _set_up(settings: Settings, document: dict[str, Any]) -> None:
     deps.store.migrate()
     provisioning.provision(deps, document)
     deps.store.close()
+    engine = sa.create_engine(settings.database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:  # reading everybody's addresses takes a while; see the fixture `scans`
+        connection.exec_driver_sql("UPDATE address_scan SET next_due_at = NULL")
 
 
 def _settings(database: str, key: Path, environment: dict[str, str]) -> Settings:
@@ -162,6 +165,13 @@ def work(deps: Deps) -> Callable[[], None]:
             pass
 
     return work
+
+
+@pytest.fixture
+def scans(deps: Deps) -> None:
+    """Have the addresses in C4C read into the spelling index at the next `work`, as after provisioning."""
+    with deps.store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE address_scan SET next_due_at = '2026-01-01'")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What a save promises: one activity that holds the message, marks that tell the truth, a reason for everything refused."""
 
+import base64
 from collections.abc import Callable
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from simulator.mime import read
-from simulator.world import Category, World
+from simulator.world import Category, Fault, World
 from tests.api import Api, activities, children, file_names, key_of, link, links_of, numbers, only_activity, row_of
 
 SAVED = "Saved in SAP Cloud for Customer SSI"
@@ -118,6 +119,7 @@ def test_files_of_the_same_name_are_told_apart(me: Api, world: World) -> None:
         "Offer 2026-118 (2).pdf",
         "Offer 2026-118.pdf",
         "Preisübersicht – März.csv",
+        "pixel.gif",
     ]
     contents = {row["Name"]: row["Binary"] for row in children(world, only_activity(world, item), "files")}
     assert contents["Offer 2026-118 (2).pdf"] != contents["Offer 2026-118.pdf"]
@@ -138,8 +140,6 @@ def test_large_files_follow_the_activity_one_by_one(me: Api, world: World) -> No
 
 def with_files(mime: bytes, sizes: dict[str, int]) -> bytes:
     """The message with a plain text and zero-filled files in place of its body."""
-    import base64
-
     head = mime.partition(b"\r\n\r\n")[0]
     kept = b"\r\n".join(line for line in unfolded(head) if not line.lower().startswith((b"content-", b"mime-")))
     parts = [b"Content-Type: text/plain\r\n\r\nFiles attached.\r\n"]
@@ -256,7 +256,7 @@ def test_a_message_that_is_not_in_the_mailbox_cannot_be_saved(me: Api, colleague
 
 def test_the_message_decides_and_not_what_the_caller_says_of_it(me: Api, world: World) -> None:
     item = me.item("known_contact")
-    liar = {**item, "internet_message_id": "<forged@example.com>", "subject": "Forged", "from": {"name": "", "address": "a@b.example"}}
+    liar = {**item, "internet_message_id": "<forged@example.com>", "subject": "Forged", "from": None}
     assert me.save(liar).status_code == 201
     assert only_activity(world, item)["Subject"] == item["subject"]
     assert list(world.saved_activities("forged@example.com")) == []
@@ -426,8 +426,6 @@ def test_other_peoples_categories_survive(me: Api, world: World) -> None:
 
 
 def test_a_category_that_is_added_while_ours_is_written_survives(me: Api, world: World) -> None:
-    from simulator.world import Fault
-
     world.faults.append(Fault("graph", "second_writer"))
     item = me.item("own_category")
     assert me.save(item).status_code == 201

@@ -28,8 +28,9 @@ class Limits:
     max_lookup_addresses: int = 50  # a lookup asks for at most so many
     max_message_bytes: int = 80 * 1024 * 1024  # a larger message is refused; 25 MB files grow by a third in base64
     max_text_chars: int = 200_000  # longer texts are shortened visibly
-    max_attempts: int = 8
-    give_up_after_s: float = 24 * 3600
+    max_attempts: int = 8  # of a save that C4C keeps refusing because something changed meanwhile
+    give_up_after_s: float = 24 * 3600  # a save that could not be carried out for so long fails
+    scan_lease_s: float = 300.0  # for one page of a scan
 
 
 @dataclass(frozen=True, slots=True)

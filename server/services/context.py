@@ -168,7 +168,7 @@ def scan_addresses(deps: Deps, scan: AddressScan) -> None:
         after = page.after
         newest = max((at for *_, at in page.rows if at is not None), default=newest)
         with deps.store.transaction() as tx:
-            tx.keep_scan(scan, newest, deps.now(), deps.limits.scan_lease_s)
+            tx.keep_scan(scan, newest - SCAN_OVERLAP if newest else None, deps.now(), deps.limits.scan_lease_s)
     with deps.store.transaction() as tx:
         tx.finish_scan(scan, newest - SCAN_OVERLAP if newest else None, now + SCAN_EVERY)
 
@@ -318,7 +318,8 @@ def _arrange(people: Sequence[_Participant], known: _Known, status: SaveStatus) 
         for record in (*_in_card_order(own), *(a for r in own for a in r.accounts)):
             _add_card(cards, record, person.address, answer.activities)
         if not own:
-            unknown.append(Unmatched(person.name, person.address, verified=is_proven))
+            was_asked = not answer.not_asked.issuperset(person.spellings)
+            unknown.append(Unmatched(person.name, person.address, verified=is_proven and was_asked))
     for record in answer.records:  # linked in C4C although no address matched
         if record.ref not in cards and _is_linked(record, answer.activities):
             cards[record.ref] = Card(record, (), linked=True)

@@ -5,8 +5,9 @@
 
 `perform` is written as steps that can each be repeated, and is run by whoever holds the Save's lease: the request that
 accepted it, or the worker. Killed anywhere, the next run converges, because every step first looks at what is there. A
-create whose answer was lost leaves `create_sent_at`: until C4C had time to show the activity, the outcome is `unknown` and
-nothing is created again.
+write whose answer was lost leaves `create_sent_at`: until C4C had time to show what it did, the outcome is `unknown` and
+nothing is written again. A holder that was taken for dead and wakes up is refused by its fence, and takes back what it
+created meanwhile. A wish that changes while an older one is worked on is taken up before the lease is given back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
@@ -29,8 +31,8 @@ from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef
 from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
 from server.mail import IdForm, Mailbox, MessageHead
 from server.services import Caller, Deps, Principal
-from server.services.connections import mailbox_connection
-from server.services.context import Item, look_up
+from server.services.connections import asking_c4c, mailbox_connection
+from server.services.context import Item, is_linked, look_up
 from server.store import Connection, LeaseLost, Save, SaveRequest
 
 T = TypeVar("T")
@@ -39,8 +41,12 @@ log = logs.get(__name__)
 
 MAX_LINKS = 100
 INLINE_BYTES = 3 * 1024 * 1024  # files up to this sum go along with the activity in one request
-UNKNOWN_LOOK_S = 4.0  # how often an unknown outcome is looked up
+UNKNOWN_LOOK_S = (4.0, 15.0)  # how often an unknown outcome is looked up, at first and at the longest
+MAX_REASON = 400  # characters
+MAX_RUNS = 3  # how many newer wishes are taken up under one lease
+HIDDEN = "hidden"  # code of a saved request whose activity C4C does not show to its user
 NAMES = {mark_id: mark.name for mark_id, mark in MARKS.items()}
+_POLL_S = 0.1
 OPEN: frozenset[SaveState] = frozenset({"pending", "unknown"})
 
 
@@ -125,7 +131,7 @@ def preview(deps: Deps, caller: Caller, item: Item) -> Preview:
 
     Raises: NotFound if the mailbox does not hold it; Rejected if it is too large; Transient; NeedsReauth.
     """
-    material = _read(deps, deps.mailbox(mailbox_connection(deps, caller)), item.id, item.id_form)
+    _, material = _open(deps, caller, item)
     context = look_up(deps, caller.principal, item, anyway=True)
     offered = tuple(_offered(caller.principal, a) for a in material.parsed.message.attachments)
     return Preview(material.parsed.message.subject, tuple(card.record for card in context.cards), offered)
@@ -137,14 +143,20 @@ def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
     Raises: InvalidInput, NotFound or Rejected when the wish is refused before anything was written; Transient and
     NeedsReauth when it could not be accepted. After that nothing is raised: the Outcome says how far it came.
     """
-    connection = mailbox_connection(deps, caller)
-    material = _read(deps, deps.mailbox(connection), item.id, item.id_form)
+    connection, material = _open(deps, caller, item)
     _check(caller.principal, wish, material)
-    promised = _promise(deps, connection, item, wish, material)
-    if promised.needs_work:
-        _within_deadline(deps, promised.request, promised.fence, material)
-    outcome = status(deps, caller.principal, promised.request.id)
-    return replace(outcome, was_saved_before=promised.was_saved)
+    save = _put_save(deps, connection, material)
+    wish_hash = deps.vault.keyed_hash(connection.tenant_id, wish.to_json().decode())
+    with deps.store.transaction(reading=True) as tx:
+        before = tx.request_on(save.id, connection.user_id)
+    was_saved = before is not None and before.state == "saved" and not _is_gone(deps, caller.principal, save)
+    if before is not None and was_saved and before.wish_hash == wish_hash:
+        request, fence = _renew_mark(deps, before, material), None
+    else:
+        request, fence = _promise(deps, connection, item, save, wish, wish_hash, material)
+    if request.next_due_at is not None:
+        _within_deadline(deps, request, fence, material)
+    return replace(status(deps, caller.principal, request.id), was_saved_before=was_saved)
 
 
 def status(deps: Deps, principal: Principal, request_id: str) -> Outcome:
@@ -152,7 +164,7 @@ def status(deps: Deps, principal: Principal, request_id: str) -> Outcome:
     with deps.store.transaction(reading=True) as tx:
         request = tx.request(principal, request_id)
         save = tx.save(request.save_id)
-    activity_id = save.activity_id if request.state == "saved" else None
+    activity_id = save.activity_id if request.state == "saved" and request.code != HIDDEN else None
     mark = mark_for(request.state)
     return Outcome(
         request,
@@ -161,20 +173,22 @@ def status(deps: Deps, principal: Principal, request_id: str) -> Outcome:
     )
 
 
-def retry(deps: Deps, principal: Principal, request_id: str) -> Outcome:
-    """Try a failed or waiting save again, now. Raises: NotFound; InvalidInput if nothing is left to try."""
+def retry(deps: Deps, caller: Caller, request_id: str) -> Outcome:
+    """Try a failed or waiting save again, now; the caller's sign-in is taken where the last try lacked one.
+
+    Raises: NotFound; InvalidInput if nothing is left to try; NeedsReauth, Transient.
+    """
+    with deps.store.transaction(reading=True) as tx:
+        request = tx.request(caller.principal, request_id)
+    if request.state == "saved" and not request.mark:
+        return status(deps, caller.principal, request_id)
+    if request.payload is None and request.state != "saved":
+        raise InvalidInput("id", "This save was given up. Save the message again.")
+    mailbox_connection(deps, caller, anew=request.code == "needs_sign_in")
     with deps.store.transaction() as tx:
-        request = tx.request(principal, request_id)
-        if request.state == "saved" and not request.mark:
-            needs_work = False
-        elif request.payload is None and request.state != "saved":
-            raise InvalidInput("id", "This save was given up. Save the message again.")
-        else:
-            needs_work = True
-            tx.wake_request(request.id, deps.now())
-    if needs_work:
-        _within_deadline(deps, request, None, None)
-    return status(deps, principal, request_id)
+        tx.wake_request(request.id, deps.now())
+    _within_deadline(deps, request, None, None)
+    return status(deps, caller.principal, request_id)
 
 
 def perform_due(deps: Deps, limit: int = 10) -> int:
@@ -192,6 +206,16 @@ def perform_due(deps: Deps, limit: int = 10) -> int:
 
 
 # Accepting
+
+
+def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, _Material]:
+    """Read the message for the caller, whose own sign-in replaces the stored one if that is no longer good."""
+    connection = mailbox_connection(deps, caller)
+    try:
+        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form)
+    except NeedsReauth:
+        connection = mailbox_connection(deps, caller, anew=True)
+        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form)
 
 
 def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm) -> _Material:
@@ -226,107 +250,141 @@ def _check(principal: Principal, wish: Wish, material: _Material) -> None:
         raise InvalidInput("include_eml", "The message is too large to be saved as a file.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Promise:
-    request: SaveRequest
-    fence: int | None  # None: another works on this message right now
-    was_saved: bool
-    needs_work: bool
-
-
-def _promise(deps: Deps, connection: Connection, item: Item, wish: Wish, material: _Material) -> _Promise:
-    """Commit the Save and the request, already leased where it is free, so that no worker starts it a second time."""
-    now, parsed = deps.now(), material.parsed
-    key = mail.message_key(
-        material.head.message_id or parsed.message.message_id, mailbox=connection.mailbox, immutable_id=material.head.ref
-    )
-    fingerprint = mail.fingerprint(parsed.message)
-    payload = deps.vault.seal(connection.tenant_id, f"{connection.user_id}/{key}", "payload", wish.to_json())
+def _put_save(deps: Deps, connection: Connection, material: _Material) -> Save:
+    """Return the tenant's Save of this message; the same Message-ID on another message is another message."""
+    head, message = material.head, material.parsed.message
+    key = mail.message_key(head.message_id or message.message_id, mailbox=connection.mailbox, immutable_id=head.ref)
+    fingerprint = mail.fingerprint(message)
     with deps.store.transaction() as tx:
-        save = tx.put_save(connection.tenant_id, key, fingerprint, now)
-        if save.fingerprint != fingerprint:  # the same Message-ID on another message is another message
-            key = f"{key[:700]}#{fingerprint[:32]}"
-            payload = deps.vault.seal(connection.tenant_id, f"{connection.user_id}/{key}", "payload", wish.to_json())
-            save = tx.put_save(connection.tenant_id, key, fingerprint, now)
-        before = tx.request_on(save.id, connection.user_id)
-        was_saved = before is not None and before.state == "saved"
-        if before is not None and was_saved and not before.mark and before.payload is None and not _adds(before, wish):
-            return _Promise(before, None, was_saved=True, needs_work=False)
-        request = tx.put_request(save, connection, item_ref=material.head.ref, item_id=item.id, payload=payload, now=now)
+        save = tx.put_save(connection.tenant_id, key, fingerprint, deps.now())
+        if save.fingerprint != fingerprint:
+            save = tx.put_save(connection.tenant_id, f"{key[:700]}#{fingerprint[:32]}", fingerprint, deps.now())
+    return save
+
+
+def _is_gone(deps: Deps, principal: Principal, save: Save) -> bool:
+    """Say whether the activity that this user made was deleted in C4C; while C4C does not answer, it is taken to be there."""
+    activity_id = save.activity_id
+    if activity_id is None or save.saved_by != principal.user.id:  # a colleague's may be hidden from this user
+        return activity_id is None
+    future = deps.background.submit(lambda: deps.c4c(principal).activity(activity_id))
+    try:
+        future.result(timeout=deps.limits.context_deadline_s)
+    except NotFound:
+        return True
+    except (SsiError, FutureTimeout, CancelledError) as error:
+        log.info("not checked whether the activity is still there", reason=type(error).__name__)
+    return False
+
+
+def _renew_mark(deps: Deps, request: SaveRequest, material: _Material) -> SaveRequest:
+    """Have the mark set again if the message lost it; nothing else is to be done for a wish that was fulfilled."""
+    if not request.mark and NAMES["saved"] in material.head.categories:
+        return replace(request, next_due_at=None)
+    with deps.store.transaction() as tx:
+        tx.wake_request(request.id, deps.now(), mark="saved")
+        return tx.due_request(request.id)
+
+
+def _promise(
+    deps: Deps, connection: Connection, item: Item, save: Save, wish: Wish, wish_hash: bytes, material: _Material
+) -> tuple[SaveRequest, int | None]:
+    """Commit the request, its Save leased already where that is free, so that no worker starts it a second time."""
+    now = deps.now()
+    payload = deps.vault.seal(save.tenant_id, f"{connection.user_id}/{save.message_key}", "payload", wish.to_json())
+    with deps.store.transaction() as tx:
         fence = tx.lease_save(save.id, now, deps.limits.lease_s)
+        request = tx.put_request(
+            save, connection, item_ref=material.head.ref, item_id=item.id, payload=payload, wish_hash=wish_hash, now=now
+        )
         tx.record("save", now, tenant_id=save.tenant_id, user_id=connection.user_id, request=request.id)
-    return _Promise(request, fence, was_saved, needs_work=True)
-
-
-def _adds(request: SaveRequest, wish: Wish) -> bool:
-    """Say whether the wish asks for more than the saved request has; default attachments are in C4C already."""
-    return bool(set(wish.links) - set(request.links)) or bool(wish.attachments) or wish.include_eml
+    return request, fence
 
 
 def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, material: _Material | None) -> None:
-    """Do the work in the background and wait for it as long as a person would."""
-    future = deps.background.submit(_perform_when_free, deps, request, fence, material)
-    try:
-        future.result(timeout=deps.limits.save_deadline_s)
-    except FutureTimeout:
-        log.info("save goes on in the background", request=request.id)
-
-
-def _perform_when_free(deps: Deps, request: SaveRequest, fence: int | None, material: _Material | None) -> None:
+    """Do the work as soon as nobody else works on the message, and wait for it as long as a person would."""
     waited = 0.0
-    while fence is None and waited < deps.limits.save_deadline_s:
-        deps.sleep(0.1)
-        waited += 0.1
+    while fence is None:
         with deps.store.transaction() as tx:
             fence = tx.lease_save(request.save_id, deps.now(), deps.limits.lease_s)
-    if fence is not None:
-        perform(deps, request.id, fence, material)
+        if fence is None:
+            if waited >= deps.limits.save_deadline_s:
+                return
+            deps.sleep(_POLL_S)
+            waited += _POLL_S
+    future = deps.background.submit(perform, deps, request.id, fence, material)
+    try:
+        future.result(timeout=max(0.0, deps.limits.save_deadline_s - waited))
+    except FutureTimeout:
+        log.info("save goes on in the background", request=request.id)
+        if future.cancel():  # it had not begun; whoever is free may
+            with deps.store.transaction() as tx:
+                tx.release_save(request.save_id, fence)
 
 
 # Performing
 
 
+class _NewerWish(Exception):
+    """The user wished something else meanwhile."""
+
+
+class _MessageGone(Rejected):
+    """The message left the mailbox before C4C had it."""
+
+
 def perform(deps: Deps, request_id: str, fence: int, material: _Material | None = None) -> None:
     """Carry a request as far as it goes now and record how far that was. The caller holds the Save's lease (`fence`).
 
-    Raises nothing that the product expects; a fault of ours propagates, and the lease runs out.
+    Raises nothing that the product expects; a fault of ours propagates, and the lease then runs out, which spaces the tries.
     """
+    logs.clear()
     logs.bind(request=request_id)
-    with deps.store.transaction(reading=True) as tx:
-        request = tx.due_request(request_id)
-        save = tx.save(request.save_id)
-        connection = tx.connection(request.connection_id)
-        principal = tx.principal_of(request.user_id)
-    run = _Run(deps, request, save, connection, fence, material)
-    try:
-        if principal is None:
-            run.fail("user_disabled", "Your access was switched off. Contact your administrator.")
-        else:
-            _attempt(run, principal)
-    except LeaseLost:
-        log.info("another worker goes on with the save")
-    finally:
-        with deps.store.transaction() as tx:
-            tx.release_save(save.id, fence)
+    for _ in range(MAX_RUNS):
+        with deps.store.transaction(reading=True) as tx:
+            request = tx.due_request(request_id)
+            save = tx.save(request.save_id)
+            connection = tx.connection(request.connection_id)
+            principal = tx.principal_of(request.user_id)
+        try:
+            _attempt(_Run(deps, request, save, connection, fence, material), principal)
+            break
+        except _NewerWish:
+            log.info("a newer wish is taken up")
+        except LeaseLost:
+            log.info("another worker goes on with the save")
+            return
+    with deps.store.transaction() as tx:
+        tx.release_save(save.id, fence)
 
 
-def _attempt(run: _Run, principal: Principal) -> None:
+def _attempt(run: _Run, principal: Principal | None) -> None:
+    """Raises: LeaseLost, _NewerWish."""
     try:
         if run.request.payload is None or run.request.state == "failed":
             run.settle_mark()
+        elif principal is None:
+            run.fail("user_disabled", "Your access was switched off. Ask your administrator.")
         else:
             run.carry_out(principal)
     except LeaseLost:
         raise
     except Unknown as error:
-        run.wait("unknown", str(error), at_least_s=UNKNOWN_LOOK_S)
+        run.wait("unknown", str(error))
     except Transient as error:
         run.wait("pending", str(error), at_least_s=error.retry_after_s or 0.0)
+    except (NotFound, Conflict) as error:  # something changed under our hands: look again, but not for ever
+        if run.request.attempts + 1 >= run.deps.limits.max_attempts:
+            run.fail("rejected", str(error))
+        else:
+            run.wait("pending", str(error))
     except NeedsReauth:
         run.fail("needs_sign_in", "Sign in again, then press Retry.")
-    except NotFound:
-        run.fail("message_gone", "The message is no longer in the mailbox.")
-    except (Rejected, Conflict, InvalidInput, Forbidden) as error:
+    except Forbidden as error:
+        run.fail(error.code, str(error))
+    except _MessageGone as error:
+        run.fail("message_gone", str(error))
+    except (Rejected, InvalidInput) as error:
         run.fail("rejected", str(error))
 
 
@@ -340,18 +398,32 @@ class _Run:
     connection: Connection
     fence: int
     material: _Material | None = field(default=None, repr=False)
+    is_hidden: bool = False  # C4C does not show the colleague's activity to this user
 
     def carry_out(self, principal: Principal) -> None:
         """Make C4C and the mailbox as the wish says. Raises: the error tree; whatever was done stays done."""
         wish = self._wish()
-        material = self.material or _read(self.deps, self._mailbox(), self.request.item_ref, "rest")
-        self.material = material
+        material = self._message()
+        self._renew()
+        with asking_c4c(principal):
+            note = self._carry_into_c4c(principal, wish, material)
+        self._finish(wish, note)
+        self.settle_mark()
+
+    def _carry_into_c4c(self, principal: Principal, wish: Wish, material: _Material | None) -> str:
+        """Return what the user must know of it, "" if all went well."""
         c4c = self.deps.c4c(principal)
         found = c4c.before_save(self.save.message_key, wish.links, principal.user.c4c_user_id)
+        self._renew()
+        activity = self._existing(principal, c4c, found.activities)
         if len(found.records) < len(set(wish.links)):
             raise Rejected("A chosen record is no longer in SAP Cloud for Customer, or you may not see it.")
-        files = _files(principal, wish, material)
-        activity = self._existing(principal, c4c, found.activities)
+        if material is None:
+            if activity is None:
+                raise _MessageGone("The message is no longer in the mailbox.")
+            note = "The message left the mailbox before all of its files were saved for certain."
+            return self._link(principal, c4c, activity, found.records) or note
+        files = [] if self.is_hidden else _files(principal, wish, material)
         if activity is None:
             inline, files = _split(files)
             draft = _draft(self.deps, principal, wish, material, found, self.save.message_key, inline)
@@ -360,44 +432,58 @@ class _Run:
             present = c4c.attachment_names(activity.id)
             files = [f for f in files if f.name not in present]
         self._attach(c4c, activity, files)
-        self._link(c4c, activity, found.records)
-        self._finish(wish)
-        self.settle_mark()
+        return self._link(principal, c4c, activity, found.records)
 
     def settle_mark(self) -> None:
-        """Set the mark that the request's state asks for; if the mailbox cannot be reached, try again later."""
-        mark = mark_for(self.request.state)
-        try:
-            mailbox = self._mailbox()
-            names = self._names(mailbox)
+        """Set the mark that the message lacks; if the mailbox cannot be reached, try again later."""
+        mark = mark_for(self.request.state) if self.request.mark else None
+        if mark is not None:
             reason = self.request.reason if mark == "error" else None
-            mailbox.set_mark(self.request.item_ref, mark, reason=reason, names=names)
-        except NotFound:
-            log.info("the message to mark is gone")
-        except (Transient, Unknown, Conflict, NeedsReauth) as error:
-            self._mark_later(error)
-            return
+            try:
+                mailbox = self._mailbox()
+                mailbox.set_mark(self.request.item_ref, mark, reason=reason, names=self._names(mailbox))
+            except NotFound:
+                log.info("the message to mark is gone")
+            except (Transient, Unknown, Conflict, NeedsReauth) as error:
+                self._mark_later(error)
+                return
+            except (Rejected, Forbidden, InvalidInput) as error:
+                log.warning("the mark is refused", reason=str(error))
+                if self.request.state not in OPEN:
+                    self._change(next_due_at=None)
+                return
         self._change(mark="", **({} if self.request.state in OPEN else {"next_due_at": None, "attempts": 0}))
 
-    def wait(self, state: SaveState, reason: str, *, at_least_s: float) -> None:
-        """Come back later; after too many tries give up, unless the outcome of a write is still to be found out."""
-        attempts = self.request.attempts + 1
-        limits = self.deps.limits
-        if state == "pending" and attempts >= limits.max_attempts:
-            self.fail("gave_up", f"Given up after {attempts} tries. {reason}")
+    def wait(self, state: SaveState, reason: str, *, at_least_s: float = 0.0) -> None:
+        """Come back later; after a day give up."""
+        now, attempts = self.deps.now(), self.request.attempts + 1
+        if now - self.request.wished_at > timedelta(seconds=self.deps.limits.give_up_after_s):
+            self.fail("gave_up", f"Given up after a day. {reason}")
             return
-        pause = at_least_s if state == "unknown" else max(at_least_s, _backoff_s(attempts))
-        due = self.deps.now() + timedelta(seconds=pause)
-        self._change(state=state, reason=reason, code="waiting", attempts=attempts, next_due_at=due, mark="pending")
-        self.settle_mark()
+        pause = _backoff_s(attempts)
+        if self.save.create_sent_at is not None or state == "unknown":
+            state, pause = "unknown", min(max(pause, UNKNOWN_LOOK_S[0]), UNKNOWN_LOOK_S[1])
+        due = now + timedelta(seconds=max(at_least_s, pause))
+        self._change(state=state, reason=reason[:MAX_REASON], code="waiting", attempts=attempts, next_due_at=due)
+        if self.request.mark:
+            self.settle_mark()
 
     def fail(self, code: str, reason: str) -> None:
         """Give up until the person does something. The wish is kept for Retry."""
-        self._change(state="failed", code=code, reason=reason, next_due_at=None, mark="error")
+        self._change(state="failed", code=code[:40], reason=reason[:MAX_REASON], next_due_at=None, mark="error")
         log.info("save failed", code=code)
         self.settle_mark()
 
     # Steps
+
+    def _message(self) -> _Material | None:
+        """Return the message, None if it is gone from the mailbox."""
+        if self.material is None:
+            try:
+                self.material = _read(self.deps, self._mailbox(), self.request.item_ref, "rest")
+            except NotFound:
+                return None
+        return self.material
 
     def _existing(self, principal: Principal, c4c: C4C, seen: Sequence[Activity]) -> Activity | None:
         """Return the activity C4C has for this message, None if it may be created now.
@@ -405,74 +491,94 @@ class _Run:
         Raises: Unknown while an earlier create may still turn up.
         """
         known_id = self.save.activity_id
-        if known_id is not None:
-            activity = next((a for a in seen if a.id == known_id), None) or self._by_id(principal, c4c, known_id)
-            if activity is not None:
-                return activity
-        elif seen:
-            self._known(principal, seen[0])
-            return seen[0]
-        self._raise_if_unsettled()
-        return None
+        activity = next((a for a in seen if a.id == known_id), None)
+        if activity is None and known_id is not None:
+            activity = self._by_id(principal, c4c, known_id)
+        if activity is None and seen:
+            activity = seen[0]
+        if activity is None:
+            self._raise_if_unsettled()
+        elif activity.id != known_id:
+            self._known(principal, activity)
+        return activity
 
     def _by_id(self, principal: Principal, c4c: C4C, activity_id: str) -> Activity | None:
         try:
             return c4c.activity(activity_id)
         except NotFound:
             if self.save.saved_by != principal.user.id:  # a colleague's, and C4C does not show it to this user
+                self.is_hidden = True
                 return Activity(activity_id, self.save.activity_human_id or "", self.save.message_key, "")
         with self.deps.store.transaction() as tx:  # somebody deleted it in C4C; saving again makes it anew
             tx.activity_gone(self.save.id, self.fence)
+        self.save = replace(self.save, activity_id=None, saved_by=None)
         return None
 
     def _create(self, principal: Principal, c4c: C4C, draft: ActivityDraft) -> Activity:
         had_rivals = self.request.attempts > 0 or self.save.create_sent_at is not None
-        activity = self._write(lambda: c4c.create_activity(draft))
-        if had_rivals:  # a holder that was taken for dead may have woken up and created it too
-            first = c4c.activities(self.save.message_key)[0:1]
-            if first and first[0].id != activity.id:
-                c4c.delete_activity(activity.id)
-                log.warning("removed a double of our own", activity=activity.id, kept=first[0].id)
-                activity = first[0]
-        self._known(principal, activity)
+        activity = self._sent(lambda: c4c.create_activity(draft))
+        try:
+            if had_rivals:  # a holder that was taken for dead may have woken up and created it too
+                first = c4c.activities(self.save.message_key)[0:1]
+                if first and first[0].id != activity.id:
+                    self._remove_double(c4c, activity.id)
+                    activity = first[0]
+            self._known(principal, activity)
+        except LeaseLost:  # it was us who were taken for dead
+            with self.deps.store.transaction(reading=True) as tx:
+                kept = tx.save(self.save.id).activity_id
+            if kept not in (None, activity.id):
+                self._remove_double(c4c, activity.id)
+            raise
         return activity
+
+    def _remove_double(self, c4c: C4C, activity_id: str) -> None:
+        log.warning("removing a double of our own", activity=activity_id)
+        c4c.delete_activity(activity_id)
 
     def _attach(self, c4c: C4C, activity: Activity, files: Sequence[File]) -> None:
         if files:
             self._raise_if_unsettled()
         for file in files:
-            self._write(partial(c4c.attach, activity.id, file))
+            self._sent(partial(c4c.attach, activity.id, file))
+            self._settled()
 
-    def _link(self, c4c: C4C, activity: Activity, records: Sequence[Record]) -> None:
-        linked = activity.parties | activity.references
-        missing = [record for record in records if record.human_id not in linked]
-        if missing:
-            self._raise_if_unsettled()
-            try:
-                self._write(lambda: c4c.add_links(activity, missing))
-            except (Rejected, NotFound) as error:
-                raise Rejected(
-                    "The message is saved by a colleague, but SAP Cloud for Customer does not let you add your links to it."
-                ) from error
+    def _link(self, principal: Principal, c4c: C4C, activity: Activity, records: Sequence[Record]) -> str:
+        """Link what is not linked yet; return what the user must know: on a colleague's activity it may be refused."""
+        missing = [record for record in records if not is_linked(activity, record)]
+        if not missing:
+            return ""
+        self._raise_if_unsettled()
+        try:
+            self._sent(lambda: c4c.add_links(activity, missing))
+        except (Rejected, NotFound) as error:
+            if self.save.saved_by in (None, principal.user.id):
+                raise
+            log.info("links to a colleague's activity are refused", reason=type(error).__name__)
+            return "Saved by a colleague. SAP Cloud for Customer does not let you add your links."
+        self._settled()
+        return ""
 
-    def _write(self, act: Callable[[], T]) -> T:
+    def _sent(self, act: Callable[[], T]) -> T:
         """Send a write so that, whenever we die, the next run knows that one may be under way."""
         now = self.deps.now()
         with self.deps.store.transaction() as tx:
             tx.renew_save(self.save.id, self.fence, now, self.deps.limits.lease_s)
             tx.create_sent(self.save.id, self.fence, now)
+        self.save = replace(self.save, create_sent_at=now)
         try:
-            result = act()
+            return act()
         except Unknown:
             raise
         except SsiError:
-            with self.deps.store.transaction() as tx:
-                tx.create_sent(self.save.id, self.fence, None)
+            self._settled()
             raise
+
+    def _settled(self) -> None:
+        """Record that no write is under way."""
         with self.deps.store.transaction() as tx:
             tx.create_sent(self.save.id, self.fence, None)
         self.save = replace(self.save, create_sent_at=None)
-        return result
 
     def _raise_if_unsettled(self) -> None:
         sent = self.save.create_sent_at
@@ -480,32 +586,33 @@ class _Run:
             raise Unknown("SAP Cloud for Customer did not confirm. We look whether it has the message before trying again.")
 
     def _known(self, principal: Principal, activity: Activity) -> None:
+        now, user_id = self.deps.now(), principal.user.id
         with self.deps.store.transaction() as tx:
-            tx.activity_known(self.save.id, self.fence, activity.id, activity.human_id, principal.user.id, self.deps.now())
+            tx.activity_known(self.save.id, self.fence, activity.id, activity.human_id, user_id, now)
+        saved_by = self.save.saved_by or user_id
+        self.save = replace(self.save, activity_id=activity.id, saved_by=saved_by, create_sent_at=None)
 
-    def _finish(self, wish: Wish) -> None:
-        """Record that C4C has all of it; the wish is erased unless a newer one came meanwhile."""
+    def _finish(self, wish: Wish, note: str) -> None:
+        """Record that C4C has all of it, and erase the wish."""
         now = self.deps.now()
-        links = tuple(sorted(set(self.request.links) | set(wish.links)))
         with self.deps.store.transaction() as tx:
-            newer = tx.due_request(self.request.id).wish != self.request.wish
-            rest: dict[str, Any] = {} if newer else {"payload": None}
-            due = now if newer else now + timedelta(seconds=_backoff_s(1))
-            tx.change_request(
+            is_newest = tx.change_request(
                 self.request,
                 self.fence,
                 now,
                 state="saved",
-                code="",
-                reason="",
-                links=links,
+                code=HIDDEN if self.is_hidden else "",
+                reason=note,
+                links=tuple(sorted(set(self.request.links) | set(wish.links))),
                 mark="saved",
                 attempts=0,
-                next_due_at=due,
-                **rest,
+                next_due_at=now + timedelta(seconds=_backoff_s(1)),
+                payload=None,
             )
             tx.bump_generation(self.request.user_id)
-        self.request = replace(self.request, state="saved", reason="", mark="saved", attempts=0)
+        if not is_newest:
+            raise _NewerWish
+        self.request = replace(self.request, state="saved", reason=note, mark="saved", attempts=0)
 
     # Internals
 
@@ -528,16 +635,23 @@ class _Run:
 
     def _change(self, **values: Any) -> None:
         with self.deps.store.transaction() as tx:
-            tx.change_request(self.request, self.fence, self.deps.now(), **values)
+            is_newest = tx.change_request(self.request, self.fence, self.deps.now(), **values)
+        if not is_newest:
+            raise _NewerWish
         self.request = replace(self.request, **values)
 
+    def _renew(self) -> None:
+        with self.deps.store.transaction() as tx:
+            tx.renew_save(self.save.id, self.fence, self.deps.now(), self.deps.limits.lease_s)
+
     def _mark_later(self, error: SsiError) -> None:
-        attempts = self.request.attempts + 1
-        gives_up = isinstance(error, NeedsReauth) or attempts >= self.deps.limits.max_attempts
-        log.info("mark not set yet", reason=type(error).__name__, gives_up=gives_up)
         if self.request.state in OPEN:
             return  # it is due anyway
-        due = None if gives_up else self.deps.now() + timedelta(seconds=_backoff_s(attempts))
+        now, attempts = self.deps.now(), self.request.attempts + 1
+        gives_up = now - self.request.wished_at > timedelta(seconds=self.deps.limits.give_up_after_s)
+        log.info("mark not set yet", reason=type(error).__name__, gives_up=gives_up)
+        asked = (error.retry_after_s if isinstance(error, Transient) else None) or 0.0
+        due = None if gives_up else now + timedelta(seconds=max(asked, _backoff_s(attempts)))
         self._change(attempts=attempts, next_due_at=due)
 
 

@@ -639,11 +639,17 @@ class Transaction:
         row = self._one(sa.select(t.address_scan).where(t.address_scan.c.id == found), "The scan is gone.")
         return AddressScan(row.id, row.tenant_id, row.user_id, row.type, row.changed_at, fence)
 
+    def keep_scan(self, scan: AddressScan, changed_at: datetime | None, now: datetime, for_s: float) -> None:
+        """Keep how far the scan came, and hold it longer. Raises: LeaseLost."""
+        self._change_scan(scan, {"changed_at": changed_at, "lease_until": now + timedelta(seconds=for_s)})
+
     def finish_scan(self, scan: AddressScan, changed_at: datetime | None, next_due_at: datetime) -> None:
         """Keep the cursor and give the scan back. Raises: LeaseLost."""
+        self._change_scan(scan, {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None})
+
+    def _change_scan(self, scan: AddressScan, values: Mapping[str, Any]) -> None:
         where = sa.and_(t.address_scan.c.id == scan.id, t.address_scan.c.fence == scan.fence)
-        values = {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None}
-        if self._db.execute(t.address_scan.update().where(where).values(values)).rowcount != 1:
+        if self._db.execute(t.address_scan.update().where(where).values(dict(values))).rowcount != 1:
             raise LeaseLost("Another worker reads these addresses.")
 
     # Audit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 from apiflask import APIBlueprint
@@ -24,13 +25,13 @@ _PROBLEMS = {
 
 
 def _documented(*statuses: int) -> dict[int, Any]:
-    return {
-        status: {
-            "description": _PROBLEMS[status],
-            "content": {"application/problem+json": {"schema": m.ProblemOut.model_json_schema()}},
-        }
-        for status in statuses
-    }
+    content = {"application/problem+json": {"schema": _problem_schema()}}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
+
+
+@cache
+def _problem_schema() -> dict[str, Any]:
+    return m.ProblemOut.model_json_schema()
 
 
 def blueprint(deps: Deps) -> APIBlueprint:
@@ -110,7 +111,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
         responses={202: "Accepted, not finished", **_documented(401, 403, 404, 409, 422, 503)},
     )
     def retry(save_id: str) -> Any:
-        outcome = saving.retry(deps, _caller(deps).principal, save_id)
+        outcome = saving.retry(deps, _caller(deps), save_id)
         answer, status = _answer(outcome), 200
         return answer if isinstance(answer, Response) else (answer[0], 202 if answer[1] == 202 else status)
 

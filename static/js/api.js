@@ -1,7 +1,4 @@
-/**
- * Our own HTTP face, with a bearer token that lives in this object only. Every failure is an ApiError; views turn its `code`
- * into text. What asks may be aborted; a write never is, because the server may have acted already.
- */
+/** Our own HTTP face. The bearer token lives in this object only. What asks may be aborted; a write never is: it may have acted. */
 
 const ASK_MS = 20_000;
 const WRITE_MS = 60_000;
@@ -11,7 +8,7 @@ export class ApiError extends Error {
   constructor(code, problem = {}) {
     super(code);
     this.code = code;
-    this.status = Number(problem.status ?? 0); // 0: no answer came, so a write may have happened
+    this.status = Number(problem.status ?? 0); // 0: no answer came
     this.detail = String(problem.detail ?? "");
     this.requestId = String(problem.request_id ?? "");
     this.saveId = String(problem.save_id ?? "");
@@ -20,16 +17,14 @@ export class ApiError extends Error {
 
 export class Api {
   #newToken;
-  #base;
   /** @type {Promise<string> | null} */ #token = null;
 
-  /** @param {() => Promise<string>} newToken @param {string} [base] origin of the server; empty: the page's own */
-  constructor(newToken, base = "") {
+  /** @param {() => Promise<string>} newToken */
+  constructor(newToken) {
     this.#newToken = newToken;
-    this.#base = base;
   }
 
-  /** Begin to fetch a token; whoever needs it first hears of a failure. */
+  /** Begin to fetch a token. */
   warm() {
     this.#bearer().catch(() => undefined);
   }
@@ -39,7 +34,7 @@ export class Api {
     this.#token = Promise.resolve(token);
   }
 
-  /** @param {string} path below /api @param {object | null} question null makes it a GET @param {AbortSignal} [signal] */
+  /** @param {string} path @param {object | null} question null: a GET @param {AbortSignal} [signal] */
   ask(path, question, signal) {
     return this.#call(path, question ? "POST" : "GET", question, AbortSignal.timeout(ASK_MS), signal);
   }
@@ -49,11 +44,8 @@ export class Api {
     return this.#call(path, "POST", order, AbortSignal.timeout(WRITE_MS));
   }
 
-  /**
-   * @param {string} path @param {string} method @param {object | null} body @param {AbortSignal} limit @param {AbortSignal} [signal]
-   * @returns {Promise<any>}
-   */
-  async #call(path, method, body, limit, signal) {
+  /** @type {Call} */
+  #call = async (path, method, body, limit, signal) => {
     const request = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit, ...(body && { body: JSON.stringify(body) }) };
     try {
       const token = this.#bearer();
@@ -72,7 +64,7 @@ export class Api {
       if (error instanceof TypeError) throw new ApiError(globalThis.navigator?.onLine === false ? "offline" : "unreachable");
       throw error;
     }
-  }
+  };
 
   #bearer() {
     if (this.#token) return this.#token;
@@ -84,7 +76,7 @@ export class Api {
   /** @param {string} path @param {RequestInit} request @param {string} token */
   async #send(path, request, token) {
     const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
-    const response = await fetch(`${this.#base}/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
+    const response = await fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
     const json = parsed(await response.text());
     return { ok: response.ok, status: response.status, json, request_id: response.headers.get("X-Request-Id") ?? "" };
   }

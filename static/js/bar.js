@@ -1,11 +1,10 @@
 /** The bar at the bottom: the one primary action, or what became of it. */
-
 import { button, el, icon, newTab } from "./dom.js";
 import { details, sentence } from "./notices.js";
 import { linksOf } from "./places.js";
 import { visible } from "./text.js";
 
-/** None when there is nothing to save. @type {DrawParts<State>} */
+/** @type {DrawParts<State>} */
 export function barParts({ phase, context, places, item, save }, ui) {
   if (phase !== "shown" || item?.mode !== "read" || !context) return [];
   const isQuiet = Boolean(context.automatic);
@@ -21,12 +20,12 @@ function bar({ save, count, isQuiet }, ui) {
   choose.setAttribute("aria-label", t("choose_what"));
   if (save.state === "none") {
     const main = button(t(isQuiet ? "save_anyway" : "save"), "save", () => actions.save(), isQuiet ? "" : "primary");
-    if (count > 0) main.append(el("span.count", t("links", { n: count })));
+    if (count > 0) main.append(" ", el("span.count", t("links", { n: count })));
     return el("div.row", main, choose);
   }
   if (save.state === "saved") {
     const change = button(t("change_links"), "change", () => actions.choose("links"), "plain");
-    const open = newTab(save.activity?.url, t("open_in_c4c"), t("open_named", { name: t("this_email") }));
+    const open = newTab(save.activity?.url ?? "", t("open_in_c4c"), t("open_named", { name: t("this_email") }));
     return el("div.row", stateLine("good", icon("check"), savedText(save, ui)), el("span.row", change, open));
   }
   if (save.state !== "failed") return el("div.row", stateLine("wait", spinner(), t(save.state)));

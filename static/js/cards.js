@@ -1,5 +1,4 @@
-/** The people and records of a message: one place per address; the first card is open, the others are folded to one line. */
-
+/** The people and records of a message: the first card is open, the others are folded to one line. */
 import { el, facts, icon, mailto, newTab, tel } from "./dom.js";
 import { cardsOf, keyOf } from "./places.js";
 import { initials, visible } from "./text.js";
@@ -28,7 +27,7 @@ function notFound({ address, name, checking }, { t }) {
 
 /** @type {Draw<PlacedCard>} */
 function cardNode({ card, reasons }, { t, text, opened }) {
-  const { type, title, fields = [], url, linked } = card;
+  const { type, title, fields = [], url = "", linked } = card;
   const key = keyOf(card);
   const name = visible(title);
   const isOpen = opened.get(key) ?? false;
@@ -56,10 +55,8 @@ function cardNode({ card, reasons }, { t, text, opened }) {
   return el("article", el("h3", head), body);
 }
 
-/** @param {string} label @param {string} value @param {string | null} href @returns {[string, Node | string]} */
-function row(label, value, href) {
-  return [label, href ? el("a", { href }, visible(value)) : visible(value)];
-}
+/** @type {(label: string, value: string, href: string | null) => Fact} */
+const row = (label, value, href) => [label, href ? el("a", { href }, visible(value)) : visible(value)];
 
 /** One line, the rest on hover. @param {string} text @param {string} spec */
 const short = (text, spec) => el(`${spec}.ellipsis`, { title: text, dir: "auto" }, text);

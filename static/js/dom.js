@@ -1,6 +1,6 @@
 /** Elements without markup: a text is always a text node, an address always a checked one. Nothing here parses HTML. */
 
-/** Make an element: el("p.note", {title, click: f}, text, node). Functions are listeners; null and false are left out. */
+/** el("p.note", {title, click: f}, text, node): functions are listeners; null and false are left out. */
 export const el = /** @type {El} */ (
   (spec, ...children) => {
     const [tag = "", ...classes] = spec.split(".");
@@ -14,12 +14,11 @@ export const el = /** @type {El} */ (
   }
 );
 
-/** @param {HTMLElement} node @param {string} name @param {unknown} value */
+/** @type {(node: HTMLElement, name: string, value: unknown) => void} */
 function set(node, name, value) {
-  if (name.startsWith("on")) throw new TypeError(`${name} is not an attribute`);
   if (typeof value === "function") return node.addEventListener(name, /** @type {EventListener} */ (value));
-  const text = name === "href" ? followable(String(value)) : value === true ? "" : value;
-  if (text !== null && text !== undefined && text !== false) node.setAttribute(name, String(text));
+  const text = name === "href" ? followable(String(value)) : value === true ? "" : (value ?? false);
+  if (text !== false && text !== null && !name.startsWith("on")) node.setAttribute(name, String(text));
 }
 
 /** The address if a person may follow it, else null. @param {string} address */
@@ -31,15 +30,15 @@ export function followable(address) {
 /** @param {string} address */
 export const mailto = (address) => `mailto:${encodeURIComponent(address).replaceAll("%40", "@")}`;
 
-/** @param {string} number as a person writes it; null when there is nothing to dial */
+/** @param {string} number as a person writes it */
 export function tel(number) {
   const digits = number.replace(/(?!^)\+|[^\d+]/g, "");
   return /\d{3}/.test(digits) ? `tel:${digits}` : null;
 }
 
-/** @param {string | null | undefined} href @param {string} label @param {string} name for screen readers */
+/** @param {string} href @param {string} label @param {string} name for screen readers */
 export function newTab(href, label, name) {
-  if (!followable(href ?? "")) return "";
+  if (!followable(href)) return "";
   return el("a.new-tab", { href, target: "_blank", rel: "noopener noreferrer", "aria-label": name }, label, icon("open"));
 }
 
@@ -47,9 +46,8 @@ export function newTab(href, label, name) {
 const drawnFrom = new WeakMap();
 
 /**
- * Give `parent` these parts. What is the same as before stays the same element, with its focus, selection and place. When the
- * focused element goes, its namesake (data-focus) takes the focus, or else `parent`.
- * @param {HTMLElement} parent @param {Part[]} parts
+ * What is the same as before stays the same element, with focus, selection and place; when the focused element goes, its namesake
+ * (data-focus) takes the focus. @param {HTMLElement} parent @param {Part[]} parts
  */
 export function show(parent, parts) {
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
@@ -80,7 +78,6 @@ const ICONS = {
   check: "M2.5 8.5 6.3 12.3 13.5 4.2",
   chevron: "M4.5 6.3 8 9.8l3.5-3.5",
   close: "M3.5 3.5l9 9M12.5 3.5l-9 9",
-  info: "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2ZM8 7.4v3.8M8 5v.2",
   mail: "M2 3.5h12v9H2ZM2 4.2l6 5 6-5",
   open: "M9.5 2.5h4v4M13.5 2.5 7.5 8.5M11.5 9.5v4h-9v-9h4",
   pencil: "M2.8 13.2l.7-3.1 7-7a1.3 1.3 0 0 1 1.9 0l.5.5a1.3 1.3 0 0 1 0 1.9l-7 7Z",
@@ -92,9 +89,9 @@ export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const path = document.createElementNS(svg.namespaceURI, "path");
   path.setAttribute("d", ICONS[name]);
-  for (const [key, value] of Object.entries({ viewBox: "0 0 16 16", class: `icon ${name}`, "aria-hidden": "true" })) {
-    svg.setAttribute(key, value);
-  }
+  svg.setAttribute("class", `icon ${name}`);
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
   svg.append(path);
   return svg;
 }
@@ -109,7 +106,5 @@ export function button(label, focus, click, kind = "") {
   return el("button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
 }
 
-/** @param {[string, Node | string][]} rows term and value */
-export function facts(rows) {
-  return el("dl.facts", rows.map(([term, value]) => el("div", el("dt", term), el("dd", { dir: "auto" }, value))));
-}
+/** @param {Fact[]} rows */
+export const facts = (rows) => el("dl.facts", rows.map(([term, value]) => el("div", el("dt", term), el("dd", { dir: "auto" }, value))));

@@ -1,21 +1,19 @@
 /** The mail client: the only file that knows Office.js. It changes nothing in the mailbox. */
 import { ApiError } from "./api.js";
 
-const READY_MS = 15_000;
-const HEADERS_MS = 300; // headers only help to recognise automatic mail; the server can do without
-const HEADERS_LENGTH = 60_000; // characters
+const HEADERS_MS = 300; // they only help to recognise automatic mail
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
-const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // getAccessToken: not supported; not for this account; not on this platform
+const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // not supported; not for this account; not on this platform
 
 export class Host {
   #mailbox = Office.context.mailbox;
   #draft = {};
   #drafts = 0;
 
-  /** Wait for the mail client; null when this page was opened outside of one. */
+  /** Wait for the mail client; null outside of one. */
   static async open() {
     if (!("Office" in globalThis)) return null;
-    await Promise.race([Office.onReady(), wait(READY_MS)]);
+    await Office.onReady();
     return Office.context?.mailbox ? new Host() : null;
   }
 
@@ -23,7 +21,7 @@ export class Host {
     return Office.context.displayLanguage;
   }
 
-  /** @returns {"light" | "dark" | null} null when the client does not tell */
+  /** null: the client does not tell */
   get theme() {
     return supports("1.14") ? brightness(Office.context.officeTheme?.bodyBackgroundColor) : null;
   }
@@ -43,7 +41,7 @@ export class Host {
     return item && isMessage(item) ? { from: person(item.from), subject: item.subject || "" } : null;
   }
 
-  /** Read the selected item; null when there is none, or another one by now. @returns {Promise<Item | null>} */
+  /** null when there is none, or another one by now. @returns {Promise<Item | null>} */
   async readItem() {
     const { item } = this.#mailbox;
     const { identity } = this;
@@ -53,7 +51,7 @@ export class Host {
     return this.identity === identity ? { identity, mode, wire } : null;
   }
 
-  /** Call back when another item may be selected, or the same. @param {() => void} changed */
+  /** Call back when another item may be selected. @param {() => void} changed */
   onItemChange(changed) {
     if (supports("1.5")) this.#mailbox.addHandlerAsync(Office.EventType.ItemChanged, changed);
     addEventListener("focus", changed);
@@ -75,7 +73,7 @@ export class Host {
 
   /** A token for this server. Raises: ApiError. @param {boolean} ask the client may open its sign-in; only after a click */
   async token(ask) {
-    // It cannot be demanded in an Outlook manifest, hence asked for here (identity-api-requirement-sets.md).
+    // An Outlook manifest cannot demand it (identity-api-requirement-sets.md).
     if (!supports("1.3", "IdentityAPI")) throw new ApiError("no_sso");
     try {
       return await Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask });
@@ -86,20 +84,19 @@ export class Host {
 
   /** @param {Office.MessageRead} item @returns {Promise<WireItem>} */
   async #readMessage(item) {
-    // Clients answer "" for sent items (office-js issue 6796).
+    const late = new Promise((resolve) => setTimeout(resolve, HEADERS_MS, ""));
     const all = supports("1.8") && value((callback) => item.getAllInternetHeadersAsync(callback));
-    const headers = all && (await Promise.race([all, wait(HEADERS_MS)]));
+    const headers = await Promise.race([all, late]); // "" for sent items, too (office-js issue 6796)
     return {
       ...this.#ids(item.itemId),
-      internet_message_id: item.internetMessageId || "",
-      conversation_id: item.conversationId || "",
+      internet_message_id: item.internetMessageId,
+      conversation_id: item.conversationId,
       subject: item.subject || "",
       from: person(item.from),
       to: people(item.to),
       cc: people(item.cc),
-      bcc: [],
-      headers: (headers || "").slice(0, HEADERS_LENGTH),
-      item_class: item.itemClass || "",
+      headers: headers || "",
+      item_class: item.itemClass,
     };
   }
 
@@ -109,10 +106,10 @@ export class Host {
     const [to = [], cc = [], bcc = []] = await Promise.all(lists);
     const subject = (await value((callback) => item.subject.getAsync(callback))) ?? "";
     const from = person(this.#mailbox.userProfile);
-    return { ...this.#ids("draft"), internet_message_id: "", conversation_id: "", subject, from, to, cc, bcc };
+    return { ...this.#ids("draft"), subject, from, to, cc, bcc };
   }
 
-  /** @param {string} id @returns {Pick<WireItem, "id" | "id_form" | "mailbox">} */
+  /** @param {string} id @returns {Ids} */
   #ids(id) {
     const profile = this.#mailbox.userProfile;
     const mailbox = profile.emailAddress;
@@ -123,38 +120,25 @@ export class Host {
 }
 
 /** @param {string} version */
-function supports(version, set = "Mailbox") {
-  return Office.context.requirements?.isSetSupported(set, version);
-}
+const supports = (version, set = "Mailbox") => Office.context.requirements?.isSetSupported(set, version);
 
 /** @param {object} item @returns {item is Office.MessageRead} the subject of a draft is an object with getAsync */
 function isMessage(item) {
   return !("subject" in item) || typeof item.subject !== "object";
 }
 
-/** @param {{displayName: string, emailAddress: string} | null | undefined} details @returns {Person} */
-function person(details) {
-  return { name: details?.displayName || "", address: details?.emailAddress || "" };
-}
+/** @param {Partial<Office.EmailAddressDetails> | null} [of] @returns {Person} */
+const person = (of) => ({ name: of?.displayName || "", address: of?.emailAddress || "" });
 
-/** @param {Office.EmailAddressDetails[] | null | undefined} all */
-function people(all) {
-  return (all ?? []).map(person).filter(({ address }) => address);
-}
+/** @param {Office.EmailAddressDetails[]} [all] */
+const people = (all = []) => all.map((each) => person(each)).filter(({ address }) => address);
 
 /** @template T @param {(callback: (result: Office.AsyncResult<T>) => void) => void} get @returns {Promise<T | undefined>} */
-function value(get) {
-  return new Promise((resolve) => get((result) => resolve(result.value)));
-}
+const value = (get) => new Promise((resolve) => get((result) => resolve(result.value)));
 
-/** @param {string | undefined} color "#rrggbb"; Outlook has no isDarkTheme */
-function brightness(color) {
-  const number = /^#[\da-f]{6}$/i.test(color ?? "") ? parseInt(`${color}`.slice(1), 16) : NaN;
-  const light = 0.2126 * (number >> 16) + 0.7152 * ((number >> 8) & 255) + 0.0722 * (number & 255);
-  return Number.isNaN(number) ? null : light < 128 ? "dark" : "light";
-}
-
-/** @param {number} ms @returns {Promise<undefined>} */
-function wait(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+/** Outlook has no isDarkTheme. @param {string} [color] */
+function brightness(color = "") {
+  if (!/^#[\da-f]{6}$/i.test(color)) return null;
+  const [red = 0, green = 0, blue = 0] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  return 0.21 * red + 0.72 * green + 0.07 * blue < 128 ? "dark" : "light";
 }

@@ -7,17 +7,15 @@ import { View } from "./view.js";
 
 const host = await Host.open();
 const api = new Api(async () => host?.token(false) ?? "");
-if (host) api.warm(); // signing in, the words and the item are fetched side by side
-const view = new View(await Text.load(host?.language ?? navigator.language));
+api.warm(); // signing in goes on while words are loaded and the item is read
+const view = new View(await Text.load(host?.language || navigator.language));
 if (host) open(host);
 else view.draw({ ...NOTHING, phase: "outside" });
 
 /** @param {Host} host */
 function open(host) {
-  const draw = view.draw.bind(view);
-  const tell = view.tell.bind(view);
-  const sidebar = new Sidebar({ host, api, draw, tell, sleep: (s) => new Promise((resolve) => setTimeout(resolve, s * 1000)) });
-  view.actions = sidebar;
+  const sidebar = new Sidebar({ host, api, view, sleep: (s) => new Promise((resolve) => setTimeout(resolve, s * 1000)) });
+  view.ui.actions = sidebar;
   view.setTheme(host.theme);
   host.onThemeChange(() => view.setTheme(host.theme));
   addEventListener("online", () => sidebar.connected(true));

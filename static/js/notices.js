@@ -1,11 +1,10 @@
 /** What to say when there is something to say. The only place that knows error codes. */
-
 import { button, el, facts, icon } from "./dom.js";
 import { visible } from "./text.js";
 
-const CODES = ["offline", "unreachable", "timeout", "no_sso", "sign_in_needed", "not_provisioned", "busy"];
+const CODES = ["offline", "unreachable", "timeout", "no_sso", "sign_in_needed", "not_provisioned", "busy", "item_changed"];
 /** @type {Record<number, string>} */
-const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 429: "busy", 502: "away", 503: "away", 504: "away" };
+const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 502: "away", 503: "away", 504: "away" };
 const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does not help
 
 /** @param {Trouble} trouble @returns {string} a text's key; with _next for what to do */
@@ -25,8 +24,8 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
     const situation = situationOf(trouble);
     const isFinal = FINAL.includes(situation);
     const step = situation === "sign_in_needed" ? "signIn" : "refresh";
-    const next = (trouble.status < 500 && trouble.detail) || // the server's sentence names the administrator
-      t(/** @type {Key} */ (`${situation}_next`));
+    // The server's sentence knows more, e.g. the administrator's name; on a fault it knows nothing.
+    const next = (trouble.status !== 500 && trouble.detail) || t(/** @type {Key} */ (`${situation}_next`));
     const title = t(/** @type {Key} */ (situation));
     return { tone: isFinal ? "wait" : "bad", title, next, trouble, ...(isFinal ? {} : { step }) };
   }
@@ -35,7 +34,7 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   return { tone: "info", title: t("no_match"), next: item?.mode === "read" ? t("no_match_next") : t("no_match_compose") };
 }
 
-/** What stands above the cards. @param {State} state @param {Ui} ui @returns {Notice[]} */
+/** What stands above the cards. @type {(state: State, ui: Ui) => Notice[]} */
 export function banners({ phase, online, context, places, item }, { t, text }) {
   if (phase !== "shown" || !context) return [];
   const { automatic, notice, failed } = context;
@@ -63,20 +62,17 @@ export function noticePart(notice, kind, ui) {
     step && button(ui.t(step === "signIn" ? "sign_in" : "retry"), "step", () => ui.actions[step]()),
     trouble && details(trouble, ui),
   ];
-  const sign = tone !== "info" ? "alert" : kind === "empty" ? "mail" : "info";
-  return { key: `${kind} ${title}`, is: notice, build: () => el("div", { class: `${kind} ${tone}` }, icon(sign), el("div", content())) };
+  const build = () => el(`div.${kind}.${tone}`, icon(tone === "info" ? "mail" : "alert"), el("div", content()));
+  return { key: kind + title, is: notice, build };
 }
 
 /** The technical cause, to hand to an administrator. @type {Draw<Trouble>} */
-export function details({ code, status, detail, requestId }, { t }) {
-  const list = facts([
-    [t("code"), visible(`${code} ${status || ""}`)],
-    [t("request_id"), visible(requestId) || "–"],
-  ]);
+export function details({ code, status, requestId }, { t }) {
+  const list = facts([[t("code"), visible(`${code} ${status || ""}`)], [t("request_id"), visible(requestId)]]);
   const run = () => {
     getSelection()?.selectAllChildren(list);
     copy.textContent = t(document.execCommand("copy") ? "copied" : "copy_by_hand"); // navigator.clipboard is denied to frames
   };
   const copy = button(t("copy"), "copy", run, "plain");
-  return el("details", el("summary", t("details")), detail && el("p", visible(detail)), list, copy);
+  return el("details", el("summary", t("details")), list, copy);
 }

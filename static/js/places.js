@@ -1,6 +1,6 @@
 /**
- * Who stands where: the answer of a lookup as places, one per address, in the order of the message. Pure. A second answer for the
- * same message keeps each place where it is, because somebody may be reading there; what is new comes last.
+ * The answer of a lookup as places, one per address, in the order of the message. Pure. A second answer keeps each place where it
+ * is, because somebody may be reading there; what is new comes last.
  */
 
 /** @param {Link} link */
@@ -12,7 +12,7 @@ export const cardsOf = (places) => places.flatMap(({ cards }) => cards.map(({ ca
 /** @param {Place[]} places @returns {Link[]} */
 export const linksOf = (places) => cardsOf(places).map(({ type, id }) => ({ type, id }));
 
-/** The address as it is compared: case and plus tags do not count. @param {string} address */
+/** Case and plus tags do not count. @param {string} address */
 export const compared = (address) => address.trim().toLowerCase().replace(/\+[^@]*(?=@)/, "");
 
 /** @param {Context} context @param {WireItem} item @param {Place[]} [before] the places of the former answer */
@@ -37,7 +37,7 @@ export function arrange({ cards, unknown }, item, before = []) {
 }
 
 /** @param {WireItem} item @returns {Map<string, Role>} */
-function rolesIn({ from, to, cc, bcc }) {
+function rolesIn({ from, to, cc, bcc = [] }) {
   const lists = /** @type {[Role, Person[]][]} */ (Object.entries({ bcc, cc, to, from: [from] }));
   return new Map(lists.flatMap(([role, people]) => people.map(({ address }) => [compared(address), role])));
 }
@@ -60,7 +60,6 @@ function ordered(places, before) {
   const keys = before.map(({ key }) => key);
   const cards = cardsOf(before).map(keyOf);
   for (const place of places) place.cards.sort((a, b) => rank(cards, keyOf(a.card)) - rank(cards, keyOf(b.card)));
-  // Records without an address come last, but stay where they were seen.
   return places.sort((a, b) => rank(keys, a.key) + Number(!a.key) - rank(keys, b.key) - Number(!b.key));
 }
 

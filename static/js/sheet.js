@@ -1,12 +1,11 @@
-/** The save sheet: what of an e-mail goes to C4C. What is chosen and typed goes straight into the draft, which outlives the sheet. */
-
+/** The save sheet: what of an e-mail goes to C4C. What is typed goes straight into the draft, which outlives the sheet. */
 import { stateLine } from "./bar.js";
 import { button, el, icon, iconButton, refocus, show } from "./dom.js";
 import { details, sentence } from "./notices.js";
 import { cardsOf, keyOf } from "./places.js";
 import { visible } from "./text.js";
 
-const SUBJECT_LENGTH = 255; // characters that C4C keeps of an activity's subject
+const NAME_LENGTH = 255; // characters that C4C keeps of a subject or a file's name
 
 /** @param {HTMLElement} place of the sheet @param {HTMLElement} behind what it covers @param {State} state @param {Ui} ui */
 export function drawSheet(place, behind, { sheet, places }, ui) {
@@ -23,27 +22,23 @@ export function drawSheet(place, behind, { sheet, places }, ui) {
 
 /** @param {SheetState} sheet @param {Card[]} cards @param {Ui} ui @returns {Part[]} */
 function parts(sheet, cards, ui) {
-  const { purpose, preview, trouble, saving } = sheet;
+  const { purpose, draft, preview, trouble, saving } = sheet;
   const { t, actions } = ui;
   const title = () => el("h2", { id: "sheet-title", tabindex: -1 }, t(purpose === "save" ? "save" : "change_links"));
   const head = { key: "head", is: purpose, build: () => el("header", iconButton("back", t("back"), () => actions.close()), title()) };
   const links = { key: "links", is: cards, build: () => group("linked_records", records(cards, sheet, ui), "no_records", ui) };
   const end = { key: "end", is: [saving, trouble, !preview], build: () => foot(sheet, ui) };
   if (purpose === "links") return [head, links, end];
-  const subject = { key: "subject", is: 0, build: () => subjectField(sheet, ui) };
-  const attached = { key: "files", is: [preview, !trouble], build: () => files(sheet, ui) };
+  const field = () => el("label.field", t("subject"), textField(draft.subject, (words) => (draft.subject = words)));
+  const subject = { key: "subject", is: 0, build: field };
+  const attached = { key: "files", is: [preview, !preview && !trouble], build: () => files(sheet, ui) };
   return [head, subject, links, attached, end];
-}
-
-/** @type {Draw<SheetState>} */
-function subjectField({ draft }, { t }) {
-  return el("label.field", t("subject"), textField(draft.subject, SUBJECT_LENGTH, (words) => (draft.subject = words)));
 }
 
 /** @param {Card[]} cards @param {SheetState} sheet @param {Ui} ui */
 function records(cards, { draft, purpose }, { t, text }) {
   return cards.map((card) => {
-    const isFixed = purpose === "links" && card.linked; // C4C keeps a link that is there
+    const isFixed = purpose === "links" && card.linked; // C4C keeps it
     const box = checkbox(draft.unlinked, keyOf(card), !isFixed);
     return el("li", choice(box, card.title, isFixed ? t("already_linked") : "", el("span.tag", text.named("type", card.type, card.type))));
   });
@@ -63,7 +58,7 @@ function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t,
   const hint = allowed ? (inline ? t("inline") : "") : reason || t("not_allowed");
   const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
   const rename = () => {
-    const input = textField(draft.names.get(ref) ?? name, SUBJECT_LENGTH, (words) => draft.names.set(ref, words));
+    const input = textField(draft.names.get(ref) ?? name, (words) => draft.names.set(ref, words));
     input.setAttribute("aria-label", t("name_of", { name: visible(name) }));
     row.replaceChildren(box, input);
     input.focus();
@@ -86,18 +81,16 @@ function foot({ purpose, saving, trouble, preview }, ui) {
   return el("footer", trouble && el("div", { role: "alert" }, line, details(trouble, ui)), row);
 }
 
-/** @param {Key} title @param {HTMLElement[]} rows @param {Key} otherwise @param {Ui} ui */
-function group(title, rows, otherwise, { t }) {
-  return el("fieldset", el("legend", t(title)), rows.length > 0 ? el("ul", rows) : el("p.meta", t(otherwise)));
-}
+/** @type {(title: Key, rows: HTMLElement[], otherwise: Key, ui: Ui) => HTMLElement} */
+const group = (title, rows, otherwise, { t }) => el("fieldset", el("legend", t(title)), rows[0] ? el("ul", rows) : el("p.meta", t(otherwise)));
 
-/** @param {string} value @param {number} maxlength @param {(words: string) => void} typed */
-function textField(value, maxlength, typed) {
-  const input = el("input", { type: "text", value, maxlength, dir: "auto", input: () => typed(input.value) });
+/** @param {string} value @param {(words: string) => void} typed */
+function textField(value, typed) {
+  const input = el("input", { type: "text", value, maxlength: NAME_LENGTH, dir: "auto", input: () => typed(input.value) });
   return input;
 }
 
-/** A box whose name is in `off` while it is not ticked. @param {Set<string>} off @param {string} name @param {boolean} enabled */
+/** @param {Set<string>} off holds the name while it is not ticked @param {string} name @param {boolean} enabled */
 function checkbox(off, name, enabled) {
   const change = () => off[box.checked ? "delete" : "add"](name);
   const box = el("input", { type: "checkbox", checked: !off.has(name), disabled: !enabled, change });

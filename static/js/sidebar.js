@@ -1,6 +1,6 @@
 /**
- * What the sidebar knows and does; after each change it hands its state to `draw`. Every look has a number, and only the newest
- * one's answer counts. Every write carries the item it was made for, and is refused when another one is displayed by then.
+ * What the sidebar knows and does. Every look has a number, and only the newest one's answer counts. Every write carries the item
+ * it was made for, and is refused when another one is displayed by then.
  */
 import { ApiError } from "./api.js";
 import { arrange, cardsOf, keyOf, linksOf } from "./places.js";
@@ -9,24 +9,12 @@ const POLL_S = [0.5, 1, 1, 2, 3, 5, 8, 10];
 
 /** @type {State} */
 export const NOTHING = {
-  phase: "loading",
-  headline: null,
-  item: null,
-  context: null,
-  places: [],
-  save: { state: "none" },
-  sheet: null,
-  trouble: null,
-  refreshing: false,
-  online: true,
+  ...{ phase: "loading", save: { state: "none" }, places: [], refreshing: false, online: true },
+  ...{ headline: null, item: null, context: null, sheet: null, trouble: null },
 };
 
 export class Sidebar {
-  #host;
-  #api;
-  #draw;
-  #tell;
-  #sleep;
+  #with;
   #state = NOTHING;
   /** @type {string | null | undefined} */ #identity; // of the item that is shown or looked up; undefined: none yet
   #number = 0;
@@ -36,25 +24,21 @@ export class Sidebar {
   /** @type {Map<string, Draft>} */ #drafts = new Map();
 
   /** @param {Surroundings} surroundings */
-  constructor({ host, api, draw, tell, sleep }) {
-    this.#host = host;
-    this.#api = api;
-    this.#draw = draw;
-    this.#tell = tell;
-    this.#sleep = sleep;
+  constructor(surroundings) {
+    this.#with = surroundings;
   }
 
   start() {
-    this.#host.onItemChange(() => this.follow());
+    this.#with.host.onItemChange(() => this.follow());
     this.follow();
   }
 
   /** Show the selected item, if it is another one than before. */
   follow() {
-    const { identity } = this.#host;
+    const { identity } = this.#with.host;
     if (identity === this.#identity) return;
     this.#identity = identity;
-    this.#host.onRecipientsChange(() => this.refresh());
+    this.#with.host.onRecipientsChange(() => this.refresh());
     this.#show();
   }
 
@@ -66,8 +50,10 @@ export class Sidebar {
 
   /** Something of ours broke: leave no waiting pane behind. */
   broke() {
-    if (this.#state.phase === "shown") this.#set({ refreshing: false });
-    else this.#set({ phase: "failed", trouble: { code: "broken", status: 500, detail: "", requestId: "" } });
+    const { phase, save } = this.#state;
+    const trouble = troubleOf(new ApiError("broken"));
+    if (phase !== "shown") this.#set({ phase: "failed", trouble });
+    else this.#set({ refreshing: false, save: save.state === "saving" ? { state: "failed", trouble } : save });
   }
 
   /** What is shown stays until the answer comes. */
@@ -79,7 +65,7 @@ export class Sidebar {
 
   async signIn() {
     try {
-      this.#api.use(await this.#host.token(true));
+      this.#with.api.use(await this.#with.host.token(true));
       this.#show();
     } catch (error) {
       this.#set({ trouble: troubleOf(error) });
@@ -90,25 +76,25 @@ export class Sidebar {
   save() {
     return this.#write(async (item) => {
       await this.#lookAnyway(item);
-      return this.#api.write("saves", { item: item.wire, links: linksOf(this.#state.places) });
+      return this.#with.api.write("saves", { item: item.wire, links: linksOf(this.#state.places) });
     });
   }
 
   /** The same message is the same save, so trying again does no harm. */
   retry() {
     const { id } = this.#state.save;
-    return id ? this.#write(() => this.#api.write(`saves/${id}/retry`)) : this.save();
+    return id ? this.#write(() => this.#with.api.write(`saves/${id}/retry`)) : this.save();
   }
 
   /** Open the save sheet. @param {"save" | "links"} purpose links: the e-mail is in C4C already */
   choose(purpose) {
     const { item } = this.#state;
     if (!item) return;
-    const name = purpose + item.identity;
-    const draft = this.#drafts.get(name) ?? this.#newDraft(item, purpose);
-    this.#drafts.set(name, draft);
+    const draft = (purpose === "save" && this.#drafts.get(item.identity)) || this.#newDraft(item, purpose);
     this.#set({ sheet: { purpose, draft, preview: null, trouble: null, saving: false } });
-    if (purpose === "save") this.preview();
+    if (purpose === "links") return;
+    this.#drafts.set(item.identity, draft);
+    this.preview();
   }
 
   async preview() {
@@ -117,7 +103,7 @@ export class Sidebar {
     this.#setSheet(sheet, { trouble: null });
     try {
       await this.#lookAnyway(item);
-      this.#setSheet(sheet, { preview: await this.#api.ask("saves/preview", { item: item.wire }, this.#reading.signal) });
+      this.#setSheet(sheet, { preview: await this.#with.api.ask("saves/preview", { item: item.wire }, this.#reading.signal) });
     } catch (error) {
       this.#setSheet(sheet, { trouble: troubleOf(error) });
     }
@@ -129,12 +115,12 @@ export class Sidebar {
 
   confirm() {
     const { sheet } = this.#state;
-    return sheet && this.#write((item) => this.#api.write("saves", { item: item.wire, ...this.#order(sheet) }), sheet);
+    return sheet && this.#write((item) => this.#with.api.write("saves", { item: item.wire, ...this.#order(sheet) }), sheet);
   }
 
   #show() {
     const { online } = this.#state;
-    this.#set({ ...NOTHING, online, headline: this.#host.headline, phase: this.#identity ? "loading" : "empty" });
+    this.#set({ ...NOTHING, online, headline: this.#with.host.headline, phase: this.#identity ? "loading" : "empty" });
     this.#look();
   }
 
@@ -145,9 +131,9 @@ export class Sidebar {
     this.#reading = new AbortController();
     if (!this.#identity) return;
     try {
-      const item = await this.#host.readItem();
+      const item = await this.#with.host.readItem();
       if (number !== this.#number) return;
-      if (!item) return this.#identity === this.#host.identity ? this.#show() : this.follow();
+      if (!item) return this.#identity === this.#with.host.identity ? this.#show() : this.follow();
       const context = await this.#ask(item, how, aside ? this.#state.places : []);
       if (!context) return;
       if (!aside) this.#tell({ key: "found", count: linksOf(this.#state.places).length });
@@ -162,38 +148,35 @@ export class Sidebar {
     }
   }
 
-  /**
-   * Ask the server about the item and show its answer, unless nobody waits for it any more.
-   * @param {Item} item @param {Partial<Question> | undefined} how @param {Place[]} before @returns {Promise<Context | void>}
-   */
-  async #ask(item, how, before) {
+  /** Show what the server knows of the item, unless nobody waits for it any more. @type {Ask} */
+  #ask = async (item, how, before) => {
     const [number, saves] = [this.#number, this.#saves];
+    // On automatic mail nobody is looked up before the person wants to save it; from then on everybody stays.
+    const question = { mode: item.mode, item: item.wire, anyway: this.#state.places.length > 0, ...how };
     /** @type {Context} */
-    const context = await this.#api.ask("context", { mode: item.mode, item: item.wire, ...how }, this.#reading.signal);
+    const context = await this.#with.api.ask("context", question, this.#reading.signal);
     if (number !== this.#number) return;
-    if (this.#host.identity !== item.identity) return this.follow();
+    if (this.#with.host.identity !== item.identity) return this.follow();
     const { save } = this.#state;
     const isNews = saves === this.#saves && save.state !== "saving";
     const places = arrange(context, item.wire, before);
     this.#set({ phase: "shown", headline: item.wire, item, context, places, refreshing: false, save: (isNews && context.save) || save });
     if (isNews) this.#wait(item);
     return context;
-  }
+  };
 
-  /** On automatic mail nobody is looked up until the person wants to save it. @param {Item} item */
+  /** @param {Item} item */
   async #lookAnyway(item) {
     const { context, places } = this.#state;
-    if (context?.automatic && places.length === 0) await this.#ask(item, { anyway: true, complete: true }, []);
+    if (!context?.automatic || places.length > 0) return;
+    if (!(await this.#ask(item, { anyway: true, complete: true }, []))) throw new ApiError("item_changed");
   }
 
-  /**
-   * Write for the displayed item and show how it ended, or tell it when another item is displayed by then.
-   * @param {(item: Item) => Promise<Save>} write @param {SheetState} [sheet] stays open when the server refuses
-   */
+  /** @param {(item: Item) => Promise<Save>} write @param {SheetState} [sheet] stays open on refusal */
   async #write(write, sheet) {
     const { item, save: before } = this.#state;
     if (!item || before.state === "saving") return;
-    if (this.#host.identity !== item.identity) {
+    if (this.#with.host.identity !== item.identity) {
       this.#tell({ key: "item_changed" });
       return this.follow();
     }
@@ -215,8 +198,7 @@ export class Sidebar {
   /** @param {Item} item @param {Save} save @param {Saving} before */
   #end(item, save, before) {
     this.#saves++;
-    this.#drafts.delete(`save${item.identity}`);
-    this.#drafts.delete(`links${item.identity}`);
+    this.#drafts.delete(item.identity);
     const isSaved = save.state === "saved";
     if (!this.#isHere(item)) return isSaved && this.#tell({ key: "saved_other", subject: item.wire.subject });
     const known = before.state === "saved" ? before : { by: "you", at: new Date().toISOString() };
@@ -226,7 +208,7 @@ export class Sidebar {
     this.#wait(item);
   }
 
-  /** Say that C4C has the e-mail, and ask it what is linked now. */
+  /** Ask C4C, too, what is linked now. */
   #celebrate() {
     this.#tell({ key: "saved_toast" });
     this.#look({}, true);
@@ -238,9 +220,9 @@ export class Sidebar {
     const watch = ++this.#watch;
     const isOpen = () => watch === this.#watch && this.#isHere(item) && /pending|unknown/.test(this.#state.save.state);
     for (let turn = 0; id && isOpen(); turn++) {
-      await this.#sleep(POLL_S[turn] ?? 10);
-      /** @type {Save | void} nothing when nobody answered this time */
-      const save = isOpen() ? await this.#api.ask(`saves/${id}`, null).catch((error) => void troubleOf(error)) : undefined;
+      await this.#with.sleep(POLL_S[turn] ?? 10);
+      /** @type {Save | null} null: nobody answered this time */
+      const save = isOpen() && (await this.#with.api.ask(`saves/${id}`, null).catch((error) => troubleOf(error) && null));
       if (!save || !isOpen()) continue;
       this.#saves++;
       this.#set({ save: { ...this.#state.save, ...save } });
@@ -248,7 +230,7 @@ export class Sidebar {
     }
   }
 
-  /** Everything is chosen at first; once links exist, just those. @param {Item} item @param {string} purpose @returns {Draft} */
+  /** Everything is chosen at first; once links exist, just those. @param {Item} item @param {string} purpose */
   #newDraft(item, purpose) {
     const cards = cardsOf(this.#state.places);
     const others = purpose === "links" && cards.some(({ linked }) => linked) ? cards.filter(({ linked }) => !linked) : [];
@@ -270,10 +252,15 @@ export class Sidebar {
     return this.#state.item?.identity === item.identity;
   }
 
+  /** @param {News} news */
+  #tell(news) {
+    this.#with.view.tell(news);
+  }
+
   /** @param {Partial<State>} change */
   #set(change) {
     this.#state = { ...this.#state, ...change };
-    this.#draw(this.#state);
+    this.#with.view.draw(this.#state);
   }
 
   /** Change the sheet if it is still open. @param {SheetState} sheet @param {Partial<SheetState>} change */
@@ -283,7 +270,7 @@ export class Sidebar {
   }
 }
 
-/** What went wrong with mail client or server; anything else is a bug of ours and goes on. @param {unknown} error @returns {Trouble} */
+/** Anything but an ApiError is a bug of ours and goes on. @param {unknown} error @returns {Trouble} */
 function troubleOf(error) {
   if (!(error instanceof ApiError)) throw error;
   const { code, status, detail, requestId, saveId } = error;

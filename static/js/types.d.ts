@@ -4,17 +4,20 @@
 
 type Person = { name: string; address: string };
 
-interface WireItem {
+interface Ids {
   id: string;
   id_form: "rest" | "ews" | "gmail";
   mailbox: string;
-  internet_message_id: string;
-  conversation_id: string;
+}
+
+interface WireItem extends Ids {
+  internet_message_id?: string;
+  conversation_id?: string;
   subject: string;
   from: Person;
   to: Person[];
   cc: Person[];
-  bcc: Person[];
+  bcc?: Person[];
   headers?: string;
   item_class?: string;
 }
@@ -76,6 +79,8 @@ interface Order {
   include_eml?: boolean;
 }
 
+type Call = (path: string, method: string, body: object | null, limit: AbortSignal, signal?: AbortSignal) => Promise<any>;
+
 // In the pane
 
 type Key = keyof typeof import("./strings/en.json");
@@ -99,7 +104,7 @@ interface Place {
   checking: boolean; // whether there is a record is not known yet
 }
 
-type Trouble = { code: string; status: number; detail: string; requestId: string; saveId?: string };
+type Trouble = { code: string; status: number; detail: string; requestId: string; saveId: string };
 type Saving = Omit<Save, "state"> & { state: Save["state"] | "saving"; trouble?: Trouble };
 
 /** What the person chose in the save sheet; it outlives the sheet, and is gone with the page. */
@@ -131,12 +136,13 @@ interface State {
   online: boolean;
 }
 
-/** What `Sidebar` acts on; `tell` says what is not part of the state. */
+type Ask = (item: Item, how: Partial<Question> | undefined, before: Place[]) => Promise<Context | void>;
+
+/** What `Sidebar` acts on: `draw` shows its state, `tell` says what is not part of that. */
 interface Surroundings {
   host: import("./host.js").Host;
   api: import("./api.js").Api;
-  draw: (state: State) => void;
-  tell: (news: News) => void;
+  view: { draw(state: State): void; tell(news: News): void };
   sleep: (s: number) => Promise<unknown>;
 }
 
@@ -156,6 +162,8 @@ interface Ui {
   actions: import("./sidebar.js").Sidebar;
   opened: Map<string, boolean>; // cards that the person opened or folded
 }
+
+type Fact = [term: string, value: Node | string];
 
 type Draw<Value> = (value: Value, ui: Ui) => HTMLElement;
 type DrawParts<Value> = (value: Value, ui: Ui) => Part[];

@@ -1,5 +1,4 @@
 /** The pane: draws the state into the regions of sidebar.html. */
-
 import { barParts } from "./bar.js";
 import { placeParts } from "./cards.js";
 import { el, icon, iconButton, show } from "./dom.js";
@@ -10,18 +9,14 @@ import { visible } from "./text.js";
 const TOAST_MS = 4_000;
 
 export class View {
-  #ui;
+  ui;
   #shown = "";
+  #skeleton = region("main").firstElementChild;
 
   /** @param {Ui["text"]} text */
   constructor(text) {
-    this.#ui = /** @type {Ui} */ ({ t: text.t, text, opened: new Map() });
-    region("sheet").addEventListener("keydown", ({ key }) => key === "Escape" && this.#ui.actions.close());
-  }
-
-  /** Where the buttons lead. @param {Ui["actions"]} sidebar */
-  set actions(sidebar) {
-    this.#ui.actions = sidebar;
+    this.ui = /** @type {Ui} */ ({ t: text.t, text, opened: new Map() });
+    region("sheet").addEventListener("keydown", ({ key }) => key === "Escape" && this.ui.actions.close());
   }
 
   /** @param {"light" | "dark" | null} theme null: as the browser says */
@@ -31,20 +26,19 @@ export class View {
 
   /** @param {State} state */
   draw(state) {
-    const ui = this.#ui;
+    const ui = this.ui;
     const { phase, item, places, context } = state;
     if (item && item.identity !== this.#shown) {
       ui.opened.clear();
       this.#shown = item.identity;
     }
-    const isLoading = phase === "loading";
     const empty = emptyNotice(state, ui);
     const main = region("main");
     show(region("header"), header(state, ui));
     show(region("headline"), headline(state, ui));
     show(region("banner"), banners(state, ui).map((notice) => noticePart(notice, "banner", ui)));
-    main.setAttribute("aria-busy", String(isLoading || Boolean(context?.incomplete)));
-    if (isLoading) show(main, [{ key: "skeleton", is: 0, build: skeleton }]);
+    main.setAttribute("aria-busy", String(phase === "loading" || context?.incomplete === true));
+    if (phase === "loading") show(main, [{ key: "skeleton", is: 0, build: () => /** @type {HTMLElement} */ (this.#skeleton) }]);
     else if (empty) show(main, [noticePart(empty, "empty", ui)]);
     else show(main, [{ key: `places ${this.#shown}`, is: 0, build: () => el("ul.places") }]);
     const list = main.querySelector("ul.places");
@@ -55,7 +49,7 @@ export class View {
 
   /** Success disappears, failure stays until it is dismissed. @param {News} news */
   tell(news) {
-    const { t } = this.#ui;
+    const { t } = this.ui;
     if (news.key === "found") {
       region("said").textContent = news.count > 0 ? t("found", { n: news.count }) : t("nothing_found");
       return;
@@ -94,12 +88,7 @@ function headline({ headline, item }, { t }) {
   return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), " ", el("bdi", subject)) }];
 }
 
-/** Grey shapes of the size of what will be there. */
-function skeleton() {
-  return el("div.skeleton", { "aria-hidden": "true" }, ["", ".block", "", ""].map((kind) => el(`span.bone${kind}`)));
-}
-
-/** @param {string} id of an element that sidebar.html has */
+/** @param {string} id of an element of sidebar.html */
 function region(id) {
   return /** @type {HTMLElement} */ (document.getElementById(id));
 }

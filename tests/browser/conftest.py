@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class Product:
         admin = self.facts["c4c_admin"]
         url = f"{self.facts['c4c']}/sap/c4c/odata/v1/c4codataapi/{entity_set}"
         query = {"$filter": condition, "$format": "json"}
-        answer = httpx.get(url, params=query, auth=(admin["user"], admin["password"]), verify=self.facts["ca_file"])
+        trust = ssl.create_default_context(cafile=self.facts["ca_file"])
+        answer = httpx.get(url, params=query, auth=(admin["user"], admin["password"]), verify=trust)
         rows: list[dict[str, Any]] = answer.raise_for_status().json()["d"]["results"]
         return rows
 
@@ -70,7 +72,8 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     command = [str(ROOT / "run"), "dev", "--json", "--port", str(_free_ports())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout and process.stderr
+            assert process.stdout
+            assert process.stderr
             line = process.stdout.readline()
             assert line, process.stderr.read()
             file = tmp_path_factory.mktemp("product") / "dev.json"
@@ -113,7 +116,7 @@ class Desk:
 
     @property
     def pane(self) -> FrameLocator:
-        return self.page.frame_locator("iframe[title='SAP Cloud for Customer'], iframe#sidebar, .pane iframe").first
+        return self.page.frame_locator("#pane iframe")
 
     def open_mailbox(self, user: int = 0) -> None:
         self.page.goto(f"{self.product.facts['inbox']}/?mailbox={self.product.facts['users'][user]['email']}")
