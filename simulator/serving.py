@@ -110,7 +110,7 @@ def watch(app: Flask, vendor: str, get_world: GetWorld) -> None:
     def _after(response: Response) -> Response:
         world = get_world()
         parts = tuple(g.get("parts") or ())
-        world.sleep_as(vendor, max(1, len(parts)))
+        world.sleep_as(vendor, max(1, len(parts)), spent_s=time.perf_counter() - g.started)
         world.accessed(
             vendor=vendor,
             method=request.method,

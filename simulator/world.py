@@ -312,11 +312,11 @@ class World:
                     return fault
         return None
 
-    def sleep_as(self, vendor: str, parts: int = 1) -> None:
-        """Take as long as the vendor would. Never call it with the lock held."""
+    def sleep_as(self, vendor: str, parts: int = 1, *, spent_s: float = 0.0) -> None:
+        """Take as long as the vendor would, of which `spent_s` has passed already. Never call it with the lock held."""
         latency = self.latency.get(vendor)
         if latency is not None:
-            time.sleep((latency.base_ms + latency.per_part_ms * parts) / 1000)
+            time.sleep(max(0.0, (latency.base_ms + latency.per_part_ms * parts) / 1000 - spent_s))
 
     def mailbox(self, address: str) -> MailboxState:
         return self.mailboxes[address.lower()]

@@ -49,13 +49,14 @@ export class Api {
     const request = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit, ...(body && { body: JSON.stringify(body) }) };
     try {
       const token = this.#bearer();
-      let answer = await this.#send(path, request, await token);
-      if (answer.status === 401) {
+      let response = await this.#send(path, request, await token);
+      if (response.status === 401) {
         if (this.#token === token) this.#token = null;
-        answer = await this.#send(path, request, await this.#bearer());
+        response = await this.#send(path, request, await this.#bearer());
       }
-      const { ok, status, json, request_id } = answer;
-      if (!ok) throw new ApiError(String(json?.code ?? status), { request_id, ...json, status });
+      const { ok, status, headers } = response;
+      const json = parsed(await response.text());
+      if (!ok) throw new ApiError(String(json?.code ?? status), { request_id: headers.get("X-Request-Id"), ...json, status });
       if (json === undefined) throw new ApiError("unreachable"); // cut on its way, or not from our server
       return json;
     } catch (error) {
@@ -74,11 +75,9 @@ export class Api {
   }
 
   /** @param {string} path @param {RequestInit} request @param {string} token */
-  async #send(path, request, token) {
+  #send(path, request, token) {
     const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
-    const response = await fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
-    const json = parsed(await response.text());
-    return { ok: response.ok, status: response.status, json, request_id: response.headers.get("X-Request-Id") ?? "" };
+    return fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
   }
 }
 

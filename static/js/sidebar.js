@@ -273,6 +273,5 @@ export class Sidebar {
 /** Anything but an ApiError is a bug of ours and goes on. @param {unknown} error @returns {Trouble} */
 function troubleOf(error) {
   if (!(error instanceof ApiError)) throw error;
-  const { code, status, detail, requestId, saveId } = error;
-  return { code, status, detail, requestId, saveId };
+  return error;
 }

@@ -147,11 +147,12 @@ interface Surroundings {
 }
 
 /** Something that passes: said once, not part of the state. */
-type News =
-  | { key: "saved_toast" | "accepted_toast" | "item_changed" }
-  | { key: "saved_other" | "failed_other"; subject: string; trouble?: Trouble }
-  | { key: "refresh_failed"; trouble: Trouble }
-  | { key: "found"; count: number };
+interface News {
+  key: "found" | "saved_toast" | "accepted_toast" | "item_changed" | "saved_other" | "failed_other" | "refresh_failed";
+  subject?: string;
+  trouble?: Trouble;
+  count?: number;
+}
 
 // On the screen
 

@@ -48,16 +48,12 @@ export class View {
   }
 
   /** Success disappears, failure stays until it is dismissed. @param {News} news */
-  tell(news) {
+  tell({ key, subject = "", trouble, count = 0 }) {
     const { t } = this.ui;
-    if (news.key === "found") {
-      region("said").textContent = news.count > 0 ? t("found", { n: news.count }) : t("nothing_found");
-      return;
-    }
-    const trouble = "trouble" in news && news.trouble;
-    const isBad = trouble || news.key === "item_changed";
-    const subject = "subject" in news ? visible(news.subject) : "";
-    const words = t(news.key, { subject, reason: trouble ? sentence(trouble, t) : "" });
+    const words = t(key, { subject: visible(subject), reason: trouble ? sentence(trouble, t) : "", n: count });
+    region("said").textContent = words;
+    if (key === "found") return;
+    const isBad = trouble || key === "item_changed";
     const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", words));
     if (isBad) toast.append(iconButton("close", t("dismiss"), () => toast.remove()));
     else setTimeout(() => toast.remove(), TOAST_MS);

@@ -992,7 +992,7 @@ class Paused(World):
         super().__init__()
         self.pausing, self.reached, self.go = threading.Event(), threading.Event(), threading.Event()
 
-    def sleep_as(self, vendor: str, parts: int = 1) -> None:
+    def sleep_as(self, vendor: str, parts: int = 1, *, spent_s: float = 0.0) -> None:
         if self.pausing.is_set():
             self.pausing.clear()
             self.reached.set()
