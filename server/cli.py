@@ -151,11 +151,23 @@ def doctor(tenant: str, email: str, as_json: bool) -> None:
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 def provision(file: Any) -> None:
     """Set up a tenant with its organizations and users from a provisioning document."""
+    document = _json(file)
+    deps = wiring.build(_settings())
     try:
-        document = json.load(file)
-        provisioning.provision(wiring.build(_settings()), document)
+        provisioning.provision(deps, document)
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput("file", f"is not a provisioning document ({type(error).__name__}: {error})") from error
+        raise InvalidInput(file.name, f"is not a provisioning document ({type(error).__name__}: {error})") from error
+
+
+def _json(file: Any) -> dict[str, Any]:
+    """Raises: InvalidInput if the file does not hold a JSON object."""
+    try:
+        value = json.load(file)
+    except ValueError as error:
+        raise InvalidInput(file.name, f"is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(file.name, "must hold a JSON object")
+    return value
 
 
 @cli.group()
@@ -170,8 +182,8 @@ def tenant() -> None:
 @click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with oauth_client_secret and, if any, saml_key.")
 def tenant_add(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any) -> None:
     """Add a tenant and print the certificate that its C4C administrator must upload."""
-    secrets = json.load(secrets_file) if secrets_file else {}
-    made = provisioning.add_tenant(wiring.build(_settings()), name, json.load(c4c_file), identity_tenants, secrets)
+    secrets = _json(secrets_file) if secrets_file else {}
+    made = provisioning.add_tenant(wiring.build(_settings()), name, _json(c4c_file), identity_tenants, secrets)
     click.echo(made.c4c.saml_certificate, nl=False)
 
 
@@ -196,7 +208,7 @@ def org() -> None:
 @click.option("--profile", "profile_file", type=click.File("r"), help="JSON file with settings that differ from the defaults.")
 def org_set(tenant: str, name: str, access_type: str, admin_contact: str, profile_file: Any) -> None:
     """Create an organization or change it."""
-    profile = json.load(profile_file) if profile_file else {}
+    profile = _json(profile_file) if profile_file else {}
     provisioning.put_organization(wiring.build(_settings()), tenant, name, access_type, admin_contact, profile)
 
 

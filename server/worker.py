@@ -91,7 +91,7 @@ def _guarded(job: Job, deps: Deps) -> int:
     try:
         return job(deps)
     except SsiError as error:
-        log.warning("job put off", job=job.__name__, reason=str(error))
+        log.warning("job put off", job=job.__name__, reason=type(error).__name__)
     except Exception as error:
         log.error("job failed", job=job.__name__, exc_info=error)
     return 0

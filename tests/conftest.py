@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from server import wiring
+from server import logs, wiring
 from server.config import Settings
 from server.services import Deps, provisioning
 from server.web import create_app
@@ -37,6 +37,12 @@ class Installation:
 
     database: Path
     key: Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    """Log to standard error, as every entry point of the product does."""
+    logs.configure("text")
 
 
 @pytest.fixture(scope="session")

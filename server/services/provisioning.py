@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -60,7 +60,8 @@ def add_tenant(
     c4c_settings = _settings(settings)
     tenant_secrets = _of(TenantSecrets, known, "secrets")
     with deps.store.transaction() as tx:
-        tenant_id = tx.add_tenant(name, deps.vault.new_data_key(), c4c_settings, identity_tenants, deps.now())
+        admitted = [issuer_tenant.lower() for issuer_tenant in identity_tenants]
+        tenant_id = tx.add_tenant(name, deps.vault.new_data_key(), c4c_settings, admitted, deps.now())
         tx.record("tenant.add", deps.now(), tenant_id=tenant_id, user_id=None)
     sealed = tenant_secrets.sealed(deps.vault, tenant_id)
     with deps.store.transaction() as tx:
@@ -186,8 +187,11 @@ def _settings(data: Mapping[str, Any]) -> C4CSettings:
 
 
 def _of(kind: type[Any], data: Mapping[str, Any], place: str) -> Any:
-    known = {f.name for f in fields(kind)}
+    known = {f.name: f for f in fields(kind)}
     for key in data:
         if key not in known:
             raise InvalidInput(f"{place}.{key}", "no such setting")
+    for name, one in known.items():
+        if name not in data and one.default is MISSING and one.default_factory is MISSING:
+            raise InvalidInput(f"{place}.{name}", "must be set")
     return kind(**data)

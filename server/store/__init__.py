@@ -224,8 +224,10 @@ class Store:
 
 def _engine(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20)
-    engine = sa.create_engine(url, pool_size=20, max_overflow=20, connect_args={"timeout": 15, "isolation_level": None})
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20, hide_parameters=True)
+    engine = sa.create_engine(
+        url, pool_size=20, max_overflow=20, hide_parameters=True, connect_args={"timeout": 15, "isolation_level": None}
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 from apiflask import APIFlask
 from flask import Response, g, request
+from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
 
 from server import logs
@@ -35,14 +37,27 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
         OPENAPI_VERSION="3.1.0",
     )
     app.security_schemes = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    app.json = _Json(app)
+    app.url_map.merge_slashes = False
     problems.init_app(app)
     if face.cors_origins:
+        _only_exactly(app, face.cors_origins)
         CORS(app, resources={r"/api/*": {"origins": list(face.cors_origins)}}, send_wildcard=False, supports_credentials=False)
     app.register_blueprint(api.blueprint(deps))
     app.register_blueprint(pages.blueprint(deps, face))
     _observe(app)
     _secure(app, face)
     return app
+
+
+class _Json(DefaultJSONProvider):
+    """JSON in which nesting too deep to be read is an error of the sender."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _observe(app: APIFlask) -> None:
@@ -62,6 +77,17 @@ def _observe(app: APIFlask) -> None:
             response.headers["Cache-Control"] = "no-store"
             took = round((time.perf_counter() - g.started) * 1000, 1)
             log.info("request", method=request.method, route=str(request.url_rule), status=response.status_code, ms=took)
+        return response
+
+
+def _only_exactly(app: APIFlask, origins: tuple[str, ...]) -> None:
+    """Take back what flask-cors allows because it compares origins without case. Call it before flask-cors is set up."""
+
+    @app.after_request
+    def _compare(response: Response) -> Response:
+        if response.headers.get("Access-Control-Allow-Origin", origins[0]) not in origins:
+            for name in [name for name, _ in response.headers if name.startswith("Access-Control-")]:
+                del response.headers[name]
         return response
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from apiflask import APIBlueprint
 from flask import Response, g, request
+from werkzeug.exceptions import UnsupportedMediaType
 
 from server.errors import NeedsReauth
 from server.services import Caller, Deps, connections, context, saving
@@ -37,6 +38,12 @@ def _problem_schema() -> dict[str, Any]:
 def blueprint(deps: Deps) -> APIBlueprint:
     """Return the routes under /api."""
     bp = APIBlueprint("api", __name__, url_prefix="/api", tag="Pane")
+
+    @bp.before_request
+    def _only_json() -> None:
+        """What a form of another site could send is not taken, whatever it holds."""
+        if request.content_length and not request.is_json:
+            raise UnsupportedMediaType
 
     @bp.get("/me")
     @bp.output(m.MeOut)

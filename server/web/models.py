@@ -12,7 +12,7 @@ from server.services.context import Context, Item
 from server.services.saving import Chosen, Outcome, Preview, Wish
 
 Text = Annotated[str, StringConstraints(max_length=4_000)]
-Id = Annotated[str, StringConstraints(min_length=1, max_length=400)]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[!-~]+$")]  # base64, whatever the provider
 ObjectId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{32}$")]
 SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
 

@@ -45,15 +45,15 @@ def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | No
 
 def init_app(app: APIFlask) -> None:
     """Register the handlers on an app."""
-    app.register_error_handler(errors.SsiError, _of_tree)
-    app.register_error_handler(HTTPException, _of_http)
-    app.register_error_handler(Exception, _of_ours)
 
     @app.error_processor
     def _of_apiflask(error: Any) -> Response:
-        if error.status_code == 422:
-            return _invalid(error.detail)
-        return problem(error.status_code, _code(error.status_code), error.message)
+        return _invalid(error.detail)  # APIFlask raises errors of its own for input that does not validate, and for nothing else
+
+    # After APIFlask's own, which the decorator has just set for every HTTPException.
+    app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(errors.SsiError, _of_tree)
+    app.register_error_handler(Exception, _of_ours)
 
 
 def _of_tree(error: errors.SsiError) -> Response:

@@ -1,4 +1,4 @@
-/** Our own HTTP face. The bearer token lives in this object only. What asks may be aborted; a write never is: it may have acted. */
+/** Our own HTTP face. The token lives in this object only. A question may be aborted; a write never is: it may have acted. */
 
 const ASK_MS = 20_000;
 const WRITE_MS = 60_000;

@@ -2,7 +2,6 @@
 import { button, el, icon, newTab } from "./dom.js";
 import { details, sentence } from "./notices.js";
 import { linksOf } from "./places.js";
-import { visible } from "./text.js";
 
 /** @type {DrawParts<State>} */
 export function barParts({ phase, context, places, item, save }, ui) {
@@ -31,7 +30,7 @@ function bar({ save, count, isQuiet }, ui) {
   if (save.state !== "failed") return el("div.row", stateLine("wait", spinner(), t(save.state)));
   const { reason, trouble } = save;
   const isLost = /offline|unreachable|timeout/.test(trouble?.code ?? "");
-  const why = isLost ? t("no_answer") : visible(reason ?? "") || (trouble && sentence(trouble, t));
+  const why = isLost ? t("no_answer") : reason || (trouble && sentence(trouble, t));
   const line = stateLine("bad", icon("alert"), why ? t("failed", { reason: why }) : t("failed_plain"));
   const retry = button(t("retry"), "save", () => actions.retry(), "primary");
   return el("div.row", line, el("span.row", retry, choose), trouble && details(trouble, ui));

@@ -1,12 +1,12 @@
 /** The people and records of a message: the first card is open, the others are folded to one line. */
 import { el, facts, icon, mailto, newTab, tel } from "./dom.js";
 import { cardsOf, keyOf } from "./places.js";
-import { initials, visible } from "./text.js";
+import { initials } from "./text.js";
 
 /** @type {DrawParts<Place[]>} */
 export function placeParts(places, ui) {
   const [first] = cardsOf(places);
-  if (first && ui.opened.size === 0) ui.opened.set(keyOf(first), true); // and it stays open when another one comes before it
+  if (first && ui.opened.size === 0) ui.opened.set(keyOf(first), true); // also when another one comes before it
   return places.map((place) => ({ key: place.key, is: place, build: () => (place.cards.length > 0 ? found : notFound)(place, ui) }));
 }
 
@@ -14,22 +14,21 @@ export function placeParts(places, ui) {
 function found({ key, address, cards }, ui) {
   const nodes = cards.map((placed) => cardNode(placed, ui));
   if (cards.length === 1 && key) return el("li", nodes);
-  const title = key ? visible(address) : ui.t("also_linked");
-  return el("li.group", el("h2", short(title, "span"), el("span.meta", ui.t("records", { n: cards.length }))), nodes);
+  const title = key ? address : ui.t("also_linked");
+  return el("li.group", el("h2", short(title), el("span.meta", ui.t("records", { n: cards.length }))), nodes);
 }
 
 /** @type {Draw<Place>} */
 function notFound({ address, name, checking }, { t }) {
-  const second = name && name !== address && short(visible(address), "span.meta");
-  const who = el("span.who", short(visible(name || address), "span"), second);
+  const second = name && name !== address && short(address, "span.meta");
+  const who = el("span.who", short(name || address), second);
   return el("li.unknown", el("span.avatar", { "aria-hidden": "true" }, "?"), who, el("span.tag", t(checking ? "checking" : "not_found")));
 }
 
 /** @type {Draw<PlacedCard>} */
 function cardNode({ card, reasons }, { t, text, opened }) {
-  const { type, title, fields = [], url = "", linked } = card;
+  const { type, title: name, fields = [], url = "", linked } = card;
   const key = keyOf(card);
-  const name = visible(title);
   const isOpen = opened.get(key) ?? false;
   const rows = reasons.slice(0, 3).map(({ label, value }) => row(t(label), value, label === "account_of" ? null : mailto(value)));
   for (const { name, label, value } of fields.slice(0, 4)) {
@@ -52,11 +51,11 @@ function cardNode({ card, reasons }, { t, text, opened }) {
     el("span.tag", text.named("type", type, type), linked && el("span.good", t("linked"))),
     icon("chevron"),
   );
-  return el("article", el("h3", head), body);
+  return el("article", el("h2", head), body);
 }
 
 /** @type {(label: string, value: string, href: string | null) => Fact} */
-const row = (label, value, href) => [label, href ? el("a", { href }, visible(value)) : visible(value)];
+const row = (label, value, href) => [label, href ? el("a", { href }, value) : value];
 
-/** One line, the rest on hover. @param {string} text @param {string} spec */
-const short = (text, spec) => el(`${spec}.ellipsis`, { title: text, dir: "auto" }, text);
+/** One line, the rest on hover. @param {string} text */
+const short = (text, spec = "span") => el(`${spec}.ellipsis`, { title: text, dir: "auto" }, text);

@@ -1,4 +1,5 @@
 /** Elements without markup: a text is always a text node, an address always a checked one. Nothing here parses HTML. */
+import { visible } from "./text.js";
 
 /** el("p.note", {title, click: f}, text, node): functions are listeners; null and false are left out. */
 export const el = /** @type {El} */ (
@@ -7,7 +8,8 @@ export const el = /** @type {El} */ (
     const node = document.createElement(tag);
     if (classes.length > 0) node.className = classes.join(" ");
     for (const child of children.flat()) {
-      if (typeof child === "string" || child instanceof Node) node.append(child);
+      if (typeof child === "string") node.append(visible(child));
+      else if (child instanceof Node) node.append(child);
       else if (child) Object.entries(child).forEach(([name, value]) => set(node, name, value));
     }
     return node;
@@ -18,10 +20,11 @@ export const el = /** @type {El} */ (
 function set(node, name, value) {
   if (typeof value === "function") return node.addEventListener(name, /** @type {EventListener} */ (value));
   const text = name === "href" ? followable(String(value)) : value === true ? "" : (value ?? false);
-  if (text !== false && text !== null && !name.startsWith("on")) node.setAttribute(name, String(text));
+  if (text === false || text === null || name.startsWith("on")) return;
+  node.setAttribute(name, name === "value" ? String(text) : visible(String(text)));
 }
 
-/** The address if a person may follow it, else null. @param {string} address */
+/** null: nobody may follow it. @param {string} address */
 export function followable(address) {
   const url = URL.canParse(address) ? new URL(address) : null;
   return url && ["https:", "http:", "mailto:", "tel:"].includes(url.protocol) ? url.href : null;

@@ -1,6 +1,5 @@
 /** What to say when there is something to say. The only place that knows error codes. */
 import { button, el, facts, icon } from "./dom.js";
-import { visible } from "./text.js";
 
 const CODES = ["offline", "unreachable", "timeout", "no_sso", "sign_in_needed", "not_provisioned", "busy", "item_changed"];
 /** @type {Record<number, string>} */
@@ -12,8 +11,8 @@ const situationOf = ({ code, status }) => (CODES.includes(code) ? code : (STATUS
 
 /** @param {Trouble} trouble @param {Translate} t */
 export function sentence(trouble, t) {
-  const isRefusal = trouble.detail && (trouble.status === 409 || trouble.status === 422);
-  return isRefusal ? visible(trouble.detail) : t(/** @type {Key} */ (situationOf(trouble)));
+  const refusal = [409, 422].includes(trouble.status) && trouble.detail;
+  return refusal || t(/** @type {Key} */ (situationOf(trouble)));
 }
 
 /** What fills the pane when there are no cards. @param {State} state @param {Ui} ui @returns {Notice | null} */
@@ -31,7 +30,7 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   }
   if (phase !== "shown" || !context || places.length > 0 || context.automatic) return null;
   if (context.notice) return { tone: "info", ...told(context.notice, t) };
-  return { tone: "info", title: t("no_match"), next: item?.mode === "read" ? t("no_match_next") : t("no_match_compose") };
+  return { tone: "info", title: t("no_match"), next: item?.mode === "read" ? t("no_match_next") : "" };
 }
 
 /** What stands above the cards. @type {(state: State, ui: Ui) => Notice[]} */
@@ -57,8 +56,8 @@ function told(notice, t) {
 export function noticePart(notice, kind, ui) {
   const { tone, title, next, step, trouble } = notice;
   const content = () => [
-    el("p.title", visible(title)),
-    next && el("p", visible(next)),
+    el("p.title", title),
+    next && el("p", next),
     step && button(ui.t(step === "signIn" ? "sign_in" : "retry"), "step", () => ui.actions[step]()),
     trouble && details(trouble, ui),
   ];
@@ -68,7 +67,7 @@ export function noticePart(notice, kind, ui) {
 
 /** The technical cause, to hand to an administrator. @type {Draw<Trouble>} */
 export function details({ code, status, requestId }, { t }) {
-  const list = facts([[t("code"), visible(`${code} ${status || ""}`)], [t("request_id"), visible(requestId)]]);
+  const list = facts([[t("code"), `${code} ${status || ""}`], [t("request_id"), requestId]]);
   const run = () => {
     getSelection()?.selectAllChildren(list);
     copy.textContent = t(document.execCommand("copy") ? "copied" : "copy_by_hand"); // navigator.clipboard is denied to frames

@@ -49,10 +49,10 @@ function reasonsFor(card, cards, roles) {
   return (card.matched ?? []).map((value) => ({ label: roles.get(compared(value)) ?? "other", value }));
 }
 
-/** Whether the account is there because of this person. @param {Card} account @param {Card} person */
-function isAccountOf(account, person) {
-  const isTogether = person.matched?.some((address) => account.matched?.includes(address));
-  return isTogether && person.fields?.some(({ name, value }) => name === "account" && value === account.title);
+/** Whether the account is there because of the person. @param {Card} account @param {Card} person */
+function isAccountOf({ title, matched }, person) {
+  const isTogether = person.matched?.some((address) => matched?.includes(address));
+  return isTogether && person.fields?.some(({ name, value }) => name === "account" && value === title);
 }
 
 /** @param {Place[]} places @param {Place[]} before */

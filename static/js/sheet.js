@@ -3,7 +3,6 @@ import { stateLine } from "./bar.js";
 import { button, el, icon, iconButton, refocus, show } from "./dom.js";
 import { details, sentence } from "./notices.js";
 import { cardsOf, keyOf } from "./places.js";
-import { visible } from "./text.js";
 
 const NAME_LENGTH = 255; // characters that C4C keeps of a subject or a file's name
 
@@ -59,12 +58,12 @@ function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t,
   const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
   const rename = () => {
     const input = textField(draft.names.get(ref) ?? name, (words) => draft.names.set(ref, words));
-    input.setAttribute("aria-label", t("name_of", { name: visible(name) }));
+    input.setAttribute("aria-label", t("name_of", { name: name }));
     row.replaceChildren(box, input);
     input.focus();
     input.setSelectionRange(0, Math.max(0, name.lastIndexOf(".")));
   };
-  if (allowed) row.append(iconButton("pencil", t("rename", { name: visible(name) }), rename));
+  if (allowed) row.append(iconButton("pencil", t("rename", { name: name }), rename));
   return row;
 }
 
@@ -99,5 +98,5 @@ function checkbox(off, name, enabled) {
 
 /** @param {HTMLInputElement} box @param {string} words @param {string} hint @param {Node} [more] */
 function choice(box, words, hint, more) {
-  return el("label.choice", box, el("span.who", el("span", { dir: "auto" }, visible(words)), hint && el("span.meta", visible(hint))), more);
+  return el("label.choice", box, el("span.who", el("span", { dir: "auto" }, words), hint && el("span.meta", hint)), more);
 }

@@ -33,12 +33,12 @@ export class Sidebar {
     this.follow();
   }
 
-  /** Show the selected item, if it is another one than before. */
+  /** Show the item that is selected now. */
   follow() {
-    const { identity } = this.#with.host;
-    if (identity === this.#identity) return;
-    this.#identity = identity;
-    this.#with.host.onRecipientsChange(() => this.refresh());
+    const { host } = this.#with;
+    if (host.identity === this.#identity) return;
+    this.#identity = host.identity;
+    host.onRecipientsChange(() => this.refresh());
     this.#show();
   }
 
@@ -133,7 +133,7 @@ export class Sidebar {
     try {
       const item = await this.#with.host.readItem();
       if (number !== this.#number) return;
-      if (!item) return this.#identity === this.#with.host.identity ? this.#show() : this.follow();
+      if (!item) return this.#with.host.identity === this.#identity ? this.#show() : this.follow();
       const context = await this.#ask(item, how, aside ? this.#state.places : []);
       if (!context) return;
       if (!aside) this.#tell({ key: "found", count: linksOf(this.#state.places).length });
@@ -208,10 +208,9 @@ export class Sidebar {
     this.#wait(item);
   }
 
-  /** Ask C4C, too, what is linked now. */
   #celebrate() {
     this.#tell({ key: "saved_toast" });
-    this.#look({}, true);
+    this.#look({}, true); // what is linked now
   }
 
   /** Ask about an unfinished save, as long as its item is shown. @param {Item} item */
@@ -233,8 +232,9 @@ export class Sidebar {
   /** Everything is chosen at first; once links exist, just those. @param {Item} item @param {string} purpose */
   #newDraft(item, purpose) {
     const cards = cardsOf(this.#state.places);
-    const others = purpose === "links" && cards.some(({ linked }) => linked) ? cards.filter(({ linked }) => !linked) : [];
-    return { subject: item.wire.subject, unlinked: new Set(others.map(keyOf)), unticked: new Set(["eml"]), names: new Map() };
+    const isAll = purpose === "save" || !cards.some(({ linked }) => linked);
+    const unlinked = new Set(isAll ? [] : cards.filter(({ linked }) => !linked).map(keyOf));
+    return { subject: item.wire.subject, unlinked, unticked: new Set(["eml"]), names: new Map() };
   }
 
   /** @param {SheetState} sheet @returns {Order} */
@@ -263,7 +263,7 @@ export class Sidebar {
     this.#with.view.draw(this.#state);
   }
 
-  /** Change the sheet if it is still open. @param {SheetState} sheet @param {Partial<SheetState>} change */
+  /** @param {SheetState} sheet @param {Partial<SheetState>} change */
   #setSheet({ draft }, change) {
     const { sheet } = this.#state;
     if (sheet?.draft === draft) this.#set({ sheet: { ...sheet, ...change } });

@@ -1,4 +1,4 @@
-/** Words, numbers and dates in the language of the mail client. Every word that a person reads comes from strings/. */
+/** Words, numbers and dates in the language of the mail client. Every word comes from strings/. */
 
 export class Text {
   #locale;

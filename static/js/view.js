@@ -28,10 +28,8 @@ export class View {
   draw(state) {
     const ui = this.ui;
     const { phase, item, places, context } = state;
-    if (item && item.identity !== this.#shown) {
-      ui.opened.clear();
-      this.#shown = item.identity;
-    }
+    if (item && item.identity !== this.#shown) ui.opened.clear();
+    this.#shown = item?.identity ?? this.#shown;
     const empty = emptyNotice(state, ui);
     const main = region("main");
     show(region("header"), header(state, ui));
@@ -50,8 +48,8 @@ export class View {
   /** Success disappears, failure stays until it is dismissed. @param {News} news */
   tell({ key, subject = "", trouble, count = 0 }) {
     const { t } = this.ui;
-    const words = t(key, { subject: visible(subject), reason: trouble ? sentence(trouble, t) : "", n: count });
-    region("said").textContent = words;
+    const words = t(key, { subject: subject, reason: trouble ? sentence(trouble, t) : "", n: count });
+    region("said").textContent = visible(words);
     if (key === "found") return;
     const isBad = trouble || key === "item_changed";
     const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", words));
@@ -74,12 +72,12 @@ function header({ phase, online, refreshing }, { t, actions }) {
   ];
 }
 
-/** The item that the rest belongs to. @type {DrawParts<State>} */
+/** @type {DrawParts<State>} */
 function headline({ headline, item }, { t }) {
   if (!headline) return [];
   const { name, address } = headline.from;
-  const who = item?.mode === "compose" ? t("draft") : visible(name || address) || t("no_sender");
-  const subject = visible(headline.subject) || t("no_subject");
+  const who = item?.mode === "compose" ? t("draft") : name || address || t("no_sender");
+  const subject = headline.subject || t("no_subject");
   const title = `${who}: ${subject}`;
   return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), " ", el("bdi", subject)) }];
 }

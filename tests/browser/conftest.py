@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, FrameLocator, Page, expect
+from playwright.sync_api import Browser, Frame, FrameLocator, Locator, Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -33,6 +36,48 @@ class Product:
 
     def tell(self, path: str, body: dict[str, Any]) -> None:
         httpx.post(f"{self.facts['inbox']}/world/{path}", json=body).raise_for_status()
+
+    def fault(self, vendor: str, kind: str, **how: Any) -> None:
+        """Let a vendor misbehave, once if not said otherwise; see `Fault` of simulator/world.py."""
+        self.tell("faults", {"vendor": vendor, "kind": kind, **how})
+
+    def slow(self, vendor: str, ms: int) -> None:
+        self.tell("latency", {"vendor": vendor, "base_ms": ms})
+
+    def heal(self) -> None:
+        """Let all vendors behave again."""
+        httpx.delete(f"{self.facts['inbox']}/world/faults").raise_for_status()
+        for vendor in ("c4c", "graph", "identity"):
+            self.slow(vendor, 0)
+
+    def message(self, case: str) -> Message:
+        """Return a named message of the demo."""
+        place = self.world("cases")[case]
+        return self._message(place["mailbox"], place["id"])
+
+    def ordinary(self, user: int, number: int = 0) -> Message:
+        """Return a message that this person got from somebody outside who is in C4C; numbers count from 0."""
+        own = self.facts["users"][user]
+        strangers = re.compile(r"@(aldermill|unheard-of|trade-letter)\.example$")
+        messages = [m for m in own["messages"] if not strangers.search(m["from"]["address"])]
+        return self._message(own["email"], messages[number]["id"])
+
+    def send(self, subject: str, *, to: int, cc: str) -> Message:
+        """Let a colleague write a message to this person, with others in copy."""
+        colleague, person = (self.facts["users"][n]["email"] for n in (2 if to != 2 else 3, to))
+        letter = {"to": person, "cc": cc, "subject": subject, "text": "Please see below.", "send": True}
+        httpx.post(f"{self.facts['inbox']}/api/mailboxes/{colleague}/messages", json=letter).raise_for_status()
+        rows = httpx.get(f"{self.facts['inbox']}/api/mailboxes/{person}").raise_for_status().json()["messages"]
+        return self._message(person, next(row["id"] for row in rows if row["subject"] == subject))
+
+    def _message(self, mailbox: str, ref: str) -> Message:
+        url = f"{self.facts['inbox']}/api/mailboxes/{mailbox}/messages/{quote(ref, safe='')}"
+        found = httpx.get(url).raise_for_status().json()
+        return Message(mailbox, found["id"], found["subject"], found["internet_message_id"] or "")
+
+    def saved(self, message: Message) -> list[dict[str, Any]]:
+        """Return the e-mail activities that C4C has for a message."""
+        return self.activities(message.message_id)
 
     def activities(self, message_id: str) -> list[dict[str, Any]]:
         """Ask C4C itself, as its administrator, which activities it has for a message."""
@@ -55,6 +100,16 @@ class Product:
         subject = SUBJECTS[case]
         found: dict[str, Any] = next(m for m in self.facts["users"][user]["messages"] if m["subject"] == subject)
         return found
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message in somebody's mailbox, as the mail client knows it."""
+
+    mailbox: str
+    id: str
+    subject: str
+    message_id: str
 
 
 SUBJECTS = {
@@ -113,10 +168,35 @@ class Desk:
 
     page: Page
     product: Product
+    problems: list[str] = field(default_factory=list)
+    """Exceptions that nothing in the page caught."""
 
     @property
     def pane(self) -> FrameLocator:
         return self.page.frame_locator("#pane iframe")
+
+    @property
+    def frame(self) -> Frame:
+        """The pane's own page, to run scripts in."""
+        frame = self.page.locator("#pane iframe").element_handle().content_frame()
+        assert frame
+        return frame
+
+    @property
+    def bar(self) -> Locator:
+        return self.pane.locator("#bar")
+
+    @property
+    def save_button(self) -> Locator:
+        return self.bar.get_by_role("button", name=re.compile("^Save this e-mail"))
+
+    @property
+    def sheet(self) -> Locator:
+        return self.pane.get_by_role("dialog")
+
+    @property
+    def cards(self) -> Locator:
+        return self.pane.get_by_role("article")
 
     def open_mailbox(self, user: int = 0) -> None:
         self.page.goto(f"{self.product.facts['inbox']}/?mailbox={self.product.facts['users'][user]['email']}")
@@ -132,13 +212,67 @@ class Desk:
         self.page.get_by_role("button", name="View context of SAP Cloud for Customer").click()
         expect(self.pane.locator("#main")).to_be_visible(timeout=WAIT_MS)
 
+    def go(self, message: Message, **query: str) -> None:
+        """Select a message by its address, which opens the pane at first. `host`: how the mail client misbehaves; `theme`."""
+        places = "/".join(quote(place, safe="") for place in (message.mailbox, "inbox", message.id))
+        url = f"{self.product.facts['inbox']}/?{urlencode({'pane': 1, **query})}#/mailbox/{places}"
+        self.page.goto(url)
+
+    def open(self, message: Message | str, **query: str) -> Message:
+        """Select a message and wait until the pane has an answer for it."""
+        message = self.product.message(message) if isinstance(message, str) else message
+        self.go(message, **query)
+        expect(self.pane.locator("#headline")).to_contain_text(message.subject, timeout=WAIT_MS)
+        expect(self.pane.locator("#main[aria-busy=false]")).to_be_visible(timeout=WAIT_MS)
+        return message
+
+    def behave(self, *behaviours: str) -> None:
+        """Change how the mail client misbehaves, in its developer bar, without reloading anything."""
+        toggle = self.page.get_by_role("button", name="Developer")
+        toggle.click()
+        for box in self.page.locator("#developer").get_by_role("checkbox").all():
+            box.set_checked(False)
+        self.page.get_by_role("combobox", name="getAccessToken").select_option("")
+        for label in behaviours:
+            self.page.get_by_label(label).set_checked(True)
+        toggle.click()
+
+
+@contextmanager
+def opened(browser: Browser, product: Product) -> Iterator[Desk]:
+    context = browser.new_context(viewport={"width": 1400, "height": 860}, locale="en-GB", timezone_id="Europe/Berlin")
+    desk = Desk(context.new_page(), product)
+    desk.page.on("pageerror", lambda error: desk.problems.append(str(error)))
+    try:
+        yield desk
+    finally:
+        context.close()
+
 
 @pytest.fixture
 def desk(browser: Browser, product: Product) -> Iterator[Desk]:
-    context = browser.new_context(viewport={"width": 1400, "height": 860}, locale="en-GB", timezone_id="Europe/Berlin")
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    yield Desk(page, product)
-    context.close()
+    with opened(browser, product) as desk:
+        yield desk
+    assert desk.problems == []
+
+
+@pytest.fixture(scope="session")
+def _window(browser: Browser, product: Product) -> Iterator[Desk]:
+    with opened(browser, product) as desk:
+        yield desk
+
+
+@pytest.fixture
+def pinned(_window: Desk) -> Iterator[Desk]:
+    """A desk at which the sidebar stays open from message to message (and test to test), as it does all day."""
+    yield _window
+    problems = list(_window.problems)
+    _window.problems.clear()
     assert problems == []
+
+
+@pytest.fixture(autouse=True)
+def _healthy(product: Product) -> Iterator[None]:
+    """Whatever a test did to the vendors ends with it."""
+    yield
+    product.heal()

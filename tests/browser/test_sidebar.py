@@ -1,0 +1,329 @@
+"""What the sidebar shows beside a message and does with it: who it is from, why there is nothing to show, how a save goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.conftest import WAIT_MS, Desk, Message, Product
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("product")]
+
+RETRY = "Try again"
+NOTHING = "Nothing to save in SAP Cloud for Customer"
+
+
+def facts(card: Locator) -> list[tuple[str, str]]:
+    """Unfold a card and return what it says."""
+    head = card.get_by_role("button")
+    if head.get_attribute("aria-expanded") == "false":
+        head.click()
+    expect(card.locator("dl")).to_be_visible()
+    rows: list[list[str]] = card.locator("dl > div").evaluate_all("rows => rows.map(r => [...r.children].map(c => c.textContent))")
+    return [(term, value) for term, value in rows]
+
+
+def children(product: Product, entity_set: str, message: Message) -> list[dict[str, Any]]:
+    """Return rows of the one activity that C4C has for this message."""
+    (activity,) = product.saved(message)
+    return product.children(entity_set, activity["ObjectID"])
+
+
+# -- Cards ----------------------------------------------------------------------------------------------------------------
+
+
+def test_all_records_behind_one_address_stand_under_it_with_what_each_is(pinned: Desk) -> None:
+    pinned.open("several_records")
+    place = pinned.pane.get_by_role("listitem")
+    expect(place).to_have_count(1)
+    expect(place.get_by_role("heading", level=2)).to_have_text(re.compile(r"^purchasing@harrowgate-pumps\.example ?5 records$"))
+    expect(place.locator(".tag")).to_have_text(["Contact", "Contact", "Individual Customer", "Account", "Account"])
+    reasons = [facts(card)[0] for card in pinned.cards.all()]
+    names = pinned.cards.locator(".name").all_text_contents()
+    assert reasons[:3] == [("From", "purchasing@harrowgate-pumps.example")] * 3
+    assert sorted(reasons[3:]) == sorted([("Account of", names[0]), ("Account of", names[1])])
+
+
+@pytest.mark.parametrize(
+    ("case", "type", "address"),
+    [
+        ("individual_customer", "Individual Customer", "private.customer@example.net"),
+        ("account_only", "Account", "info@quayside-foods.example"),
+        ("lead", "Lead", "first.contact@willow-timber.example"),
+    ],
+)
+def test_a_single_record_stands_alone_and_open(pinned: Desk, case: str, type: str, address: str) -> None:
+    pinned.open(case)
+    expect(pinned.cards).to_have_count(1)
+    expect(pinned.cards.get_by_role("button", expanded=True)).to_contain_text(type)
+    expect(pinned.cards.get_by_role("link", name=address)).to_have_attribute("href", f"mailto:{address}")
+    expect(pinned.pane.get_by_role("heading", level=2)).to_have_count(0)
+    expect(pinned.save_button).to_have_text(re.compile("1 link$"))
+
+
+def test_a_sender_without_a_record_is_named_as_not_found_and_can_be_saved(pinned: Desk) -> None:
+    pinned.open("unknown_sender")
+    entry = pinned.pane.get_by_role("listitem")
+    expect(entry).to_have_count(1)
+    expect(entry).to_contain_text("someone.new@unheard-of.example")
+    expect(entry).to_contain_text("Not found in SAP")
+    expect(pinned.save_button).to_have_text("Save this e-mail")
+
+
+def test_a_round_of_ten_shows_everybody_once_with_the_reason_and_at_most_four_fields(pinned: Desk) -> None:
+    pinned.open("ten_recipients")
+    said = [facts(card) for card in pinned.cards.all()]
+    reasons = {"From", "To", "Cc", "Account of"}
+    assert {row[0] for rows in said for row in rows} >= reasons
+    for rows in said:
+        assert 1 <= len([term for term, _ in rows if term in reasons]) <= 3
+        assert len([term for term, _ in rows if term not in reasons]) <= 4
+    assert ("Cc", "round.table@example.net") in [row for rows in said for row in rows]
+    names = pinned.cards.locator(".name").all_text_contents()
+    assert len(names) == len(set(names)) == 9  # the sender, four contacts, an individual customer, three accounts
+    strangers = pinned.pane.get_by_role("listitem").filter(has_text="Not found in SAP")
+    expect(strangers).to_have_text([re.compile("guest0@"), re.compile("guest1@")])
+    expect(pinned.pane.locator("#main")).not_to_contain_text("aldermill.example")  # nobody looks up colleagues
+
+
+def test_open_in_c4c_leads_to_the_page_of_that_record(pinned: Desk) -> None:
+    pinned.open("several_records")
+    for number in (0, 3):
+        card = pinned.cards.nth(number)
+        facts(card)
+        name = card.locator(".name").inner_text()
+        with pinned.page.expect_popup() as popup:
+            card.get_by_role("link", name=f"Open in C4C: {name}, new tab").click()
+        expect(popup.value.get_by_role("heading", name=name)).to_be_visible()
+        assert popup.value.evaluate("window.opener") is None
+        popup.value.close()
+
+
+# -- Why there is nothing to show -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["colleagues_only", "blocklisted"])
+def test_mail_among_colleagues_or_from_blocked_senders_offers_nothing_to_save(pinned: Desk, case: str) -> None:
+    pinned.open(case)
+    expect(pinned.pane.get_by_text(NOTHING)).to_be_visible()
+    expect(pinned.pane.get_by_role("button", name=re.compile("Save|Choose"))).to_have_count(0)
+    expect(pinned.cards).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("bounce", "This is a delivery report."),
+        ("receipt", "This is a receipt."),
+        ("out_of_office", "This is an automatic reply."),
+        ("newsletter", "This is a bulk message."),
+        ("meeting_answer", "This is a meeting message."),
+    ],
+)
+def test_automatic_mail_is_left_alone_and_says_why(pinned: Desk, case: str, reason: str) -> None:
+    pinned.open(case)
+    expect(pinned.pane.get_by_text(reason)).to_be_visible()
+    expect(pinned.cards).to_have_count(0)
+    expect(pinned.pane.get_by_role("listitem")).to_have_count(0)
+    expect(pinned.bar.get_by_role("button")).to_have_text(["Save anyway", "Choose…"])
+    expect(pinned.bar.locator(".primary")).to_have_count(0)
+
+
+def test_automatic_mail_saved_anyway_is_linked_to_its_sender(pinned: Desk, product: Product) -> None:
+    message = pinned.open("out_of_office")
+    pinned.bar.get_by_role("button", name="Save anyway").click()
+    expect(pinned.bar.get_by_text(re.compile("^Saved .* by you"))).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.cards.filter(has_text="Linked")).to_have_count(2)
+    assert len(children(product, "EMailInvolvedPartiesCollection", message)) == 2
+
+
+def test_a_person_who_is_not_set_up_reads_whom_to_ask(pinned: Desk) -> None:
+    pinned.open("not_set_up")
+    expect(pinned.pane.get_by_text("You are not set up yet")).to_be_visible()
+    expect(pinned.pane.get_by_text(re.compile("Ask your administrator, it@aldermill.example"))).to_be_visible()
+    expect(pinned.pane.locator("#main").get_by_role("button")).to_have_count(0)  # trying again would not help
+    expect(pinned.bar).to_be_empty()
+
+
+def test_a_missing_sign_in_is_asked_for_with_a_button_that_works_once_it_can(desk: Desk) -> None:
+    desk.open("restricted_contact", host="token-13001")
+    expect(desk.pane.get_by_text("Sign in to see your customers")).to_be_visible()
+    button = desk.pane.get_by_role("button", name="Sign in")
+    button.click()
+    expect(button).to_be_visible()
+    desk.behave()
+    button.click()
+    expect(desk.save_button).to_be_visible(timeout=WAIT_MS)
+
+
+@pytest.mark.parametrize("host", ["token-13003", "no-identity-api"])
+def test_an_outlook_that_cannot_sign_in_says_so_without_a_button_that_cannot_help(desk: Desk, host: str) -> None:
+    desk.open("restricted_contact", host=host)
+    expect(desk.pane.get_by_text("This Outlook cannot sign you in here")).to_be_visible()
+    expect(desk.pane.locator("#main").get_by_role("button")).to_have_count(0)
+
+
+def test_c4c_being_down_is_one_sentence_and_a_button_that_recovers(pinned: Desk, product: Product) -> None:
+    product.fault("c4c", "status", status=503, times=None)
+    pinned.open(product.ordinary(3, 0))
+    expect(pinned.pane.locator("#main").get_by_role("button")).to_have_text([RETRY])
+    expect(pinned.pane.locator("#main .title")).to_have_count(1)
+    expect(pinned.bar).to_be_empty()
+    product.heal()
+    pinned.pane.get_by_role("button", name=RETRY).click()
+    expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.pane.get_by_role("listitem").first).to_be_visible()
+
+
+def test_while_c4c_is_slow_there_is_a_next_step_within_two_seconds_and_then_the_answer(pinned: Desk, product: Product) -> None:
+    message = product.ordinary(3, 1)
+    product.slow("c4c", 2_500)
+    pinned.go(message)
+    expect(pinned.pane.locator("#headline")).to_contain_text(message.subject)
+    expect(pinned.pane.get_by_role("button", name=RETRY)).to_be_visible(timeout=2_000)
+    pinned.pane.get_by_role("button", name=RETRY).click()
+    expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)
+
+
+def test_being_offline_is_said_beside_what_is_known_and_ends_by_itself(desk: Desk) -> None:
+    desk.open("mixed_case_header")
+    desk.page.context.set_offline(True)
+    expect(desk.pane.get_by_text("What you see may be out of date.")).to_be_visible()
+    expect(desk.cards.first).to_be_visible()
+    desk.pane.get_by_role("button", name="Refresh").click()
+    expect(desk.pane.get_by_text("Not refreshed: You are offline")).to_be_visible()
+    desk.page.context.set_offline(False)
+    expect(desk.pane.get_by_text("What you see may be out of date.")).to_be_hidden()
+    expect(desk.pane.get_by_text("Connected", exact=True)).to_be_visible()
+
+
+# -- Saving ---------------------------------------------------------------------------------------------------------------
+
+
+def saved_text(desk: Desk) -> Locator:
+    return desk.bar.get_by_text(re.compile("^Saved .* by you"))
+
+
+def test_a_refused_save_stays_with_its_reason_until_trying_again_succeeds(pinned: Desk, product: Product) -> None:
+    message = pinned.open("known_contact")
+    product.fault("c4c", "part_status", status=400, match="EMailCollection")
+    pinned.save_button.click()
+    expect(pinned.bar.get_by_text(re.compile("^Not saved: .*could not be processed"))).to_be_visible(timeout=WAIT_MS)
+    row = pinned.page.get_by_role("option", selected=True)
+    expect(row).to_contain_text("Error in SAP Cloud for Customer", timeout=WAIT_MS)
+    assert product.saved(message) == []
+    pinned.bar.get_by_role("button", name=RETRY).click()
+    expect(saved_text(pinned)).to_be_visible(timeout=WAIT_MS)
+    expect(row).to_contain_text("Saved in SAP Cloud for Customer", timeout=WAIT_MS)
+    expect(row).not_to_contain_text("Error in")
+    assert len(product.saved(message)) == 1
+
+
+def test_a_save_whose_answer_is_lost_is_shown_as_unknown_until_c4c_is_seen_to_have_it(pinned: Desk, product: Product) -> None:
+    message = pinned.open("mixed_case")
+    product.fault("c4c", "acted_drop", match="EMailCollection")
+    pinned.save_button.click()
+    expect(pinned.bar.get_by_text("Checking whether SAP Cloud for Customer has it…")).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.save_button).to_have_count(0)
+    expect(saved_text(pinned)).to_be_visible(timeout=WAIT_MS)
+    assert len(product.saved(message)) == 1
+
+
+def test_the_sheet_saves_exactly_what_was_chosen_in_it(pinned: Desk, product: Product) -> None:
+    message = pinned.open("attachments")
+    pinned.bar.get_by_role("button", name="Choose what to save").click()
+    files = pinned.sheet.get_by_role("group", name="Attachments")
+    refused = files.get_by_role("listitem").filter(has_text="setup.exe")
+    expect(refused).to_contain_text("Files of type .exe may not be saved.")
+    expect(refused.get_by_role("checkbox")).to_be_disabled()
+    expect(refused.get_by_role("checkbox")).not_to_be_checked()
+    expect(refused.get_by_role("button")).to_have_count(0)
+
+    files.get_by_role("button", name="Rename Offer 2026-118.pdf").first.click()
+    pinned.page.keyboard.type("Offer for the files")  # the name is selected, the extension is not
+    files.get_by_role("checkbox", name=re.compile("^Offer 2026-118.*pdf")).last.uncheck()
+    files.get_by_role("checkbox", name=re.compile("Original e-mail")).check()
+    records = pinned.sheet.get_by_role("group", name="Linked records")
+    records.get_by_role("checkbox", name=re.compile("Lindenhof")).uncheck()
+    pinned.sheet.get_by_label("Subject").fill("All about pump 7")
+    pinned.sheet.get_by_role("button", name="Save this e-mail").click()
+
+    expect(saved_text(pinned)).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.sheet).to_be_hidden()
+    (activity,) = product.saved(message)
+    assert activity["Subject"] == "All about pump 7"
+    names = {file["Name"] for file in product.children("EMailAttachmentsCollection", activity["ObjectID"])}
+    assert names == {"Offer for the files.pdf", "Preisübersicht – März.csv", "Everything you asked for.eml"}
+    assert len(product.children("EMailInvolvedPartiesCollection", activity["ObjectID"])) == 1
+    expect(pinned.cards.filter(has_text="Linked")).to_have_count(1)
+
+
+def test_leaving_the_sheet_keeps_what_was_typed_and_gives_the_focus_back(pinned: Desk, product: Product) -> None:
+    message = pinned.open("too_large")
+    choose = pinned.bar.get_by_role("button", name="Choose what to save")
+    subject = pinned.sheet.get_by_label("Subject")
+    large = pinned.sheet.get_by_role("listitem").filter(has_text="drawings.zip")
+    leave = [
+        lambda: pinned.page.keyboard.press("Escape"),
+        lambda: pinned.sheet.get_by_role("button", name="Back").click(),
+        lambda: pinned.sheet.get_by_role("button", name="Cancel").click(),
+    ]
+    for number, act in enumerate(leave):
+        choose.click()
+        expect(pinned.sheet.get_by_role("heading")).to_be_focused()
+        expect(subject).to_have_value("All drawings" + " again" * number)
+        expect(large).to_contain_text("The file is larger than 25 MB.", timeout=WAIT_MS)
+        subject.press("End")
+        pinned.page.keyboard.type(" again")
+        act()
+        expect(pinned.sheet).to_be_hidden()
+        expect(choose).to_be_focused()
+    assert product.saved(message) == []
+
+
+def test_links_left_out_can_be_added_to_a_saved_message(pinned: Desk, product: Product) -> None:
+    message = pinned.open("thread")
+    pinned.bar.get_by_role("button", name="Choose what to save").click()
+    account = pinned.sheet.get_by_role("checkbox", name=re.compile("Quayside"))
+    account.uncheck()
+    pinned.sheet.get_by_role("button", name="Save this e-mail").click()
+    expect(saved_text(pinned)).to_be_visible(timeout=WAIT_MS)
+    linked = pinned.cards.filter(has_text="Linked")
+    expect(linked).to_have_count(1)
+
+    pinned.bar.get_by_role("button", name="Change links").click()
+    expect(account).not_to_be_checked()
+    expect(pinned.sheet.get_by_role("checkbox", checked=True)).to_be_disabled()  # C4C keeps it
+    account.check()
+    pinned.sheet.get_by_role("button", name="Save links").click()
+    expect(linked).to_have_count(2, timeout=WAIT_MS)
+    expect(pinned.sheet).to_be_hidden()
+    expect(saved_text(pinned)).to_be_visible()
+    assert len(children(product, "EMailInvolvedPartiesCollection", message)) == 2
+
+
+def test_a_save_goes_on_when_another_message_is_selected_and_says_which_it_was(pinned: Desk, product: Product) -> None:
+    message = pinned.open("thread_start")
+    other = product.message("own_category")
+    product.slow("c4c", 400)
+    pinned.save_button.click()
+    expect(pinned.bar.get_by_text("Saving…")).to_be_visible()
+    pinned.go(other)
+    expect(pinned.pane.get_by_text("“Trial run” is saved in SAP Cloud for Customer").last).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)
+    assert len(product.saved(message)) == 1
+    assert product.saved(other) == []
+
+
+def test_a_save_without_a_connection_fails_harmlessly_and_can_be_tried_again(desk: Desk, product: Product) -> None:
+    message = desk.open("group_syntax")
+    desk.page.context.set_offline(True)
+    desk.save_button.click()
+    expect(desk.bar.get_by_text(re.compile("^Not saved: .*Trying again does not save it twice"))).to_be_visible()
+    desk.page.context.set_offline(False)
+    desk.bar.get_by_role("button", name=RETRY).click()
+    expect(saved_text(desk)).to_be_visible(timeout=WAIT_MS)
+    assert len(product.saved(message)) == 1

@@ -1,0 +1,127 @@
+"""The product in processes of its own, to be killed: `ssi serve` and `ssi worker` on a real port, in front of the simulator.
+
+Leases and waiting times are short, so that a killed save is taken up again within seconds.
+"""
+
+import base64
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from server import wiring
+from server.config import Settings
+from server.services import provisioning
+from simulator.ports import Simulator
+from simulator.world import Person
+from tests.services import free_port
+
+PATIENCE_S = 30.0
+SHORT = {
+    "SSI_LEASE_S": "1.5",
+    "SSI_UNKNOWN_SETTLE_S": "1.0",
+    "SSI_POLL_S": "0.1",
+    "SSI_THREADS": "4",
+    "SSI_WORKER_THREADS": "1",
+    "SSI_LOG_FORMAT": "text",
+}
+
+
+def eventually(happens: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:
+    """Return the first true value of `happens`; fail after a while."""
+    deadline = time.monotonic() + within_s
+    while not (value := happens()):
+        assert time.monotonic() < deadline, f"this did not happen within {within_s:.0f} s"
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class Installed:
+    """An installation and whatever of it runs. Use it as a context: what still runs at the end is killed."""
+
+    simulator: Simulator
+    folder: Path
+    port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        key = self.folder / "key"
+        key.write_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        key.chmod(0o600)
+        document = self.simulator.provisioning()
+        self.environment = {
+            **document["environment"],
+            "SSI_DATABASE_URL": f"sqlite:///{self.folder / 'ssi.sqlite'}",
+            "SSI_KEY_FILE": str(key),
+            "SSI_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
+            **SHORT,
+        }
+        deps = wiring.build(Settings.from_environment(self.environment))
+        deps.store.migrate()
+        provisioning.provision(deps, document)
+        deps.store.close()
+
+    def __enter__(self) -> "Installed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def serve(self, **environment: str) -> None:
+        """Start the server; return when it answers."""
+        self._start("serve", "--port", str(self.port), **environment)
+        eventually(self.answers)
+
+    def work(self) -> None:
+        """Start a worker of its own."""
+        self._start("worker")
+
+    def answers(self) -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(self.url("/readyz"), trust_env=False).status_code == 200
+        return False
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def send(self, person: Person, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {"Authorization": "Bearer " + self.simulator.bearer(person)}
+        return httpx.request(method, self.url("/api" + path), headers=headers, json=body, timeout=PATIENCE_S, trust_env=False)
+
+    def kill(self) -> None:
+        """SIGKILL everything at once, as a power cut would."""
+        for process in self._running:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process in self._running:
+            process.wait(10)
+        self._running.clear()
+
+    def kill_web_worker(self) -> None:
+        """SIGKILL the process that handles requests and does the jobs; gunicorn then starts another."""
+        (pid,) = self._web_workers()
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: pid not in self._web_workers() and self._web_workers())
+
+    def _web_workers(self) -> list[int]:
+        (process,) = self._running
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def _start(self, *arguments: str, **environment: str) -> None:
+        run = [sys.executable, "-c", "from server.cli import main; main()", *arguments]
+        # The kernel ends it when the tests are killed.
+        command = ["setpriv", "--pdeathsig", "KILL", *run]
+        env = {"PATH": os.environ["PATH"], **self.environment, **environment}
+        with (self.folder / "log").open("ab") as log:
+            self._running.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))

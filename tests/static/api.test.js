@@ -1,0 +1,111 @@
+/** Our HTTP face, asked over a real loopback port. */
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { after, before, beforeEach, test } from "node:test";
+
+import { Api, ApiError } from "../../static/js/api.js";
+
+const { AbortController, fetch, URL } = globalThis;
+/** @type {(request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse) => void} */
+let answer;
+let seen;
+const server = createServer((request, response) => {
+  let body = "";
+  request.on("data", (chunk) => (body += chunk));
+  request.on("end", () => {
+    seen.push({ method: request.method, url: request.url, bearer: request.headers.authorization, cookie: request.headers.cookie, body });
+    answer(request, response);
+  });
+});
+
+before(() => new Promise((resolve) => {
+  server.listen(0, "127.0.0.1", () => {
+    // A page has an origin, Node has none.
+    globalThis.fetch = (path, init) => fetch(new URL(path, `http://127.0.0.1:${server.address().port}`), init);
+    resolve();
+  });
+}));
+beforeEach(() => (seen = []));
+after(() => {
+  globalThis.fetch = fetch;
+  server.closeAllConnections();
+  server.close();
+});
+
+const reply = (status, body, headers = {}) => (_, response) => response.writeHead(status, headers).end(typeof body === "string" ? body : JSON.stringify(body));
+const tokens = (...all) => async () => all.shift();
+
+test("asks with the bearer token, and writes with a body", async () => {
+  answer = reply(200, { state: "saved" });
+  const api = new Api(tokens("one"));
+  assert.deepEqual(await api.ask("saves/a", null), { state: "saved" });
+  await api.write("saves", { links: [] });
+  assert.deepEqual(seen.map(({ method, url, bearer, body }) => [method, url, bearer, body]), [
+    ["GET", "/api/saves/a", "Bearer one", ""],
+    ["POST", "/api/saves", "Bearer one", '{"links":[]}'],
+  ]);
+  assert.deepEqual(seen.map(({ cookie }) => cookie), [undefined, undefined]);
+});
+
+test("a refused token is renewed once, then the refusal counts", async () => {
+  answer = (request, response) => reply(request.headers.authorization === "Bearer two" ? 200 : 401, { code: "needs_sign_in" })(request, response);
+  assert.deepEqual(await new Api(tokens("one", "two")).ask("me", null), { code: "needs_sign_in" });
+  await assert.rejects(new Api(tokens("one", "still one")).ask("me", null), { code: "needs_sign_in", status: 401 });
+  assert.equal(seen.length, 4);
+});
+
+test("several calls at once share one token, and one renewal", async () => {
+  let asked = 0;
+  answer = (request, response) => reply(request.headers.authorization === "Bearer 1" ? 401 : 200, {})(request, response);
+  const api = new Api(async () => String(++asked));
+  api.warm();
+  await Promise.all([api.ask("a", null), api.ask("b", null), api.ask("c", null)]);
+  assert.equal(asked, 2);
+});
+
+test("a failure to get a token is told to whoever asks, and asked for anew the next time", async () => {
+  let works = false;
+  answer = reply(200, {});
+  const api = new Api(async () => {
+    if (!works) throw new ApiError("sign_in_needed");
+    return "token";
+  });
+  api.warm();
+  await assert.rejects(api.ask("me", null), { code: "sign_in_needed" });
+  works = true;
+  await api.ask("me", null);
+});
+
+test("a Problem becomes an ApiError with all that a person may need", async () => {
+  const body = { type: "urn:x", title: "Conflict", status: 409, code: "save_failed", detail: "It is locked.", request_id: "r1", save_id: "s1" };
+  answer = reply(409, body);
+  await assert.rejects(new Api(tokens("t")).write("saves"), { code: "save_failed", status: 409, detail: "It is locked.", requestId: "r1", saveId: "s1" });
+});
+
+test("an error that is not a Problem keeps its status and the request id of its header", async () => {
+  answer = reply(502, "<html>Bad gateway</html>", { "X-Request-Id": "r2" });
+  await assert.rejects(new Api(tokens("t")).ask("me", null), { code: "502", status: 502, requestId: "r2" });
+});
+
+test("an answer that is cut, empty or no JSON is no answer", async () => {
+  const cut = (_, response) => response.writeHead(200, { "Content-Length": "99" }).write('{"state":"sav', () => response.destroy());
+  for (const bad of [reply(200, ""), reply(200, "<html></html>"), cut]) {
+    answer = bad;
+    await assert.rejects(new Api(tokens("t")).write("saves"), { code: "unreachable", status: 0 });
+  }
+});
+
+test("a dead connection and a redirect are unreachable", async () => {
+  answer = (request) => request.socket.destroy();
+  await assert.rejects(new Api(tokens("t")).ask("me", null), { code: "unreachable" });
+  answer = reply(302, "", { Location: "https://elsewhere.example/" });
+  await assert.rejects(new Api(tokens("t")).ask("me", null), { code: "unreachable" });
+});
+
+test("a question may be taken back", async () => {
+  answer = () => undefined; // never
+  const stop = new AbortController();
+  const asked = new Api(tokens("t")).ask("context", {}, stop.signal);
+  stop.abort();
+  await assert.rejects(asked, { code: "aborted" });
+});
