@@ -115,8 +115,7 @@ def ends_well(installed: Installed, item: dict[str, Any], case: str) -> None:
         assert save(installed, item).status_code in (200, 201)  # nothing had been promised
     eventually(lambda: state(installed, item) == "saved")
     owner, ref = world.cases[case]
-    categories = world.mailbox(owner).messages[ref].categories
-    eventually(lambda: categories == [SAVED])
+    eventually(lambda: world.mailbox(owner).messages[ref].categories == [SAVED])
     (activity,) = activities(world, item)
     assert file_names(world, activity) == sorted(FILES)
     assert len(children(world, activity, "parties")) == len(numbers(world, activity))

@@ -51,7 +51,7 @@ function cardNode({ card, reasons }, { t, text, opened }) {
     el("span.tag", text.named("type", type, type), linked && el("span.good", t("linked"))),
     icon("chevron"),
   );
-  return el("article", el("h2", head), body);
+  return el("article", el("h3", head), body);
 }
 
 /** @type {(label: string, value: string, href: string | null) => Fact} */

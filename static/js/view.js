@@ -4,7 +4,6 @@ import { placeParts } from "./cards.js";
 import { el, icon, iconButton, show } from "./dom.js";
 import { banners, emptyNotice, noticePart, sentence } from "./notices.js";
 import { drawSheet } from "./sheet.js";
-import { visible } from "./text.js";
 
 const TOAST_MS = 4_000;
 
@@ -49,8 +48,7 @@ export class View {
   tell({ key, subject = "", trouble, count = 0 }) {
     const { t } = this.ui;
     const words = t(key, { subject: subject, reason: trouble ? sentence(trouble, t) : "", n: count });
-    region("said").textContent = visible(words);
-    if (key === "found") return;
+    if (key === "found") return void (region("said").textContent = words);
     const isBad = trouble || key === "item_changed";
     const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", words));
     if (isBad) toast.append(iconButton("close", t("dismiss"), () => toast.remove()));

@@ -198,6 +198,15 @@ class Desk:
     def cards(self) -> Locator:
         return self.pane.get_by_role("article")
 
+    @property
+    def toast(self) -> Locator:
+        return self.pane.locator("#toasts")
+
+    @property
+    def selected(self) -> Locator:
+        """The selected row of the mail client's list."""
+        return self.page.locator("#messages").get_by_role("option", selected=True)
+
     def open_mailbox(self, user: int = 0) -> None:
         self.page.goto(f"{self.product.facts['inbox']}/?mailbox={self.product.facts['users'][user]['email']}")
 

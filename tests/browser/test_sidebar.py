@@ -22,7 +22,9 @@ def facts(card: Locator) -> list[tuple[str, str]]:
     if head.get_attribute("aria-expanded") == "false":
         head.click()
     expect(card.locator("dl")).to_be_visible()
-    rows: list[list[str]] = card.locator("dl > div").evaluate_all("rows => rows.map(r => [...r.children].map(c => c.textContent))")
+    rows: list[list[str]] = card.locator("dl > div").evaluate_all(
+        "rows => rows.map(r => [...r.children].map(c => c.textContent))"
+    )
     return [(term, value) for term, value in rows]
 
 
@@ -194,7 +196,7 @@ def test_being_offline_is_said_beside_what_is_known_and_ends_by_itself(desk: Des
     expect(desk.pane.get_by_text("What you see may be out of date.")).to_be_visible()
     expect(desk.cards.first).to_be_visible()
     desk.pane.get_by_role("button", name="Refresh").click()
-    expect(desk.pane.get_by_text("Not refreshed: You are offline")).to_be_visible()
+    expect(desk.toast).to_contain_text("Not refreshed: You are offline")
     desk.page.context.set_offline(False)
     expect(desk.pane.get_by_text("What you see may be out of date.")).to_be_hidden()
     expect(desk.pane.get_by_text("Connected", exact=True)).to_be_visible()
@@ -212,7 +214,7 @@ def test_a_refused_save_stays_with_its_reason_until_trying_again_succeeds(pinned
     product.fault("c4c", "part_status", status=400, match="EMailCollection")
     pinned.save_button.click()
     expect(pinned.bar.get_by_text(re.compile("^Not saved: .*could not be processed"))).to_be_visible(timeout=WAIT_MS)
-    row = pinned.page.get_by_role("option", selected=True)
+    row = pinned.selected
     expect(row).to_contain_text("Error in SAP Cloud for Customer", timeout=WAIT_MS)
     assert product.saved(message) == []
     pinned.bar.get_by_role("button", name=RETRY).click()
@@ -256,7 +258,7 @@ def test_the_sheet_saves_exactly_what_was_chosen_in_it(pinned: Desk, product: Pr
     (activity,) = product.saved(message)
     assert activity["Subject"] == "All about pump 7"
     names = {file["Name"] for file in product.children("EMailAttachmentsCollection", activity["ObjectID"])}
-    assert names == {"Offer for the files.pdf", "Preisübersicht – März.csv", "Everything you asked for.eml"}
+    assert names == {"Offer for the files.pdf", "Preisübersicht – März.csv", "pixel.gif", "Everything you asked for.eml"}
     assert len(product.children("EMailInvolvedPartiesCollection", activity["ObjectID"])) == 1
     expect(pinned.cards.filter(has_text="Linked")).to_have_count(1)
 
@@ -312,7 +314,7 @@ def test_a_save_goes_on_when_another_message_is_selected_and_says_which_it_was(p
     pinned.save_button.click()
     expect(pinned.bar.get_by_text("Saving…")).to_be_visible()
     pinned.go(other)
-    expect(pinned.pane.get_by_text("“Trial run” is saved in SAP Cloud for Customer").last).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.toast).to_have_text("“Trial run” is saved in SAP Cloud for Customer", timeout=WAIT_MS)
     expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)
     assert len(product.saved(message)) == 1
     assert product.saved(other) == []
@@ -327,3 +329,145 @@ def test_a_save_without_a_connection_fails_harmlessly_and_can_be_tried_again(des
     desk.bar.get_by_role("button", name=RETRY).click()
     expect(saved_text(desk)).to_be_visible(timeout=WAIT_MS)
     assert len(product.saved(message)) == 1
+
+
+# -- The right item -------------------------------------------------------------------------------------------------------
+
+WATCH = """() => {
+  window.seen = [];
+  const names = () => [...document.querySelectorAll("#main .name")].map((name) => name.textContent);
+  const look = () => seen.push([document.getElementById("headline").textContent, names()]);
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+def test_answers_that_come_too_late_are_never_shown_beside_another_message(pinned: Desk, product: Product) -> None:
+    people = {
+        "individual_customer": "Geraldine Ellis",
+        "account_only": "Quayside Foods plc",
+        "lead": "Willow Timber Ltd: first contact",
+    }
+    messages = {case: product.message(case) for case in people}
+    pinned.open(messages["lead"])
+    pinned.frame.evaluate(WATCH)
+    product.slow("c4c", 400)
+    pinned.pane.get_by_role("button", name="Refresh").click()  # what was known is forgotten
+    for case in ("account_only", "individual_customer", "lead", "account_only"):
+        pinned.go(messages[case])
+        expect(pinned.pane.locator("#headline")).to_contain_text(messages[case].subject)
+    expect(pinned.cards.locator(".name")).to_have_text([people["account_only"]], timeout=WAIT_MS)
+    pinned.go(messages["individual_customer"])  # answered in time, too
+    expect(pinned.cards.locator(".name")).to_have_text([people["individual_customer"]], timeout=WAIT_MS)
+    seen = [(line, names) for line, names in pinned.frame.evaluate("seen") if names]
+    assert seen
+    allowed = {messages[case].subject: name for case, name in people.items()}
+    assert [(line, names) for line, names in seen if not any(s in line and names == [n] for s, n in allowed.items())] == []
+
+
+@pytest.mark.parametrize("host", ["late-item-changed", "no-item-changed", "early-item-changed", "late-item-id", "reload-pane"])
+def test_the_selection_is_followed_however_badly_the_mail_client_tells_it(pinned: Desk, host: str) -> None:
+    pinned.open("lead", host=host)
+    pinned.open("individual_customer", host=host)
+    expect(pinned.cards.locator(".name")).to_have_text(["Geraldine Ellis"])
+
+
+def test_nothing_selected_is_a_state_of_its_own_and_ends_with_the_next_selection(pinned: Desk, product: Product) -> None:
+    pinned.go(product.message("lead"), host="null-item")
+    expect(pinned.pane.get_by_text("No message selected")).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.bar).to_be_empty()
+    pinned.behave()
+    pinned.selected.locator("xpath=following-sibling::*[1]").click()
+    expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)
+
+
+def test_what_a_frozen_mail_client_still_names_is_what_is_saved(pinned: Desk, product: Product) -> None:
+    named, selected = pinned.open("comma_name", host="frozen-item"), product.message("plus_tag")
+    pinned.go(selected, host="frozen-item")
+    expect(pinned.selected).to_contain_text(selected.subject)
+    expect(pinned.pane.locator("#headline")).to_contain_text(named.subject)
+    pinned.save_button.click()
+    expect(saved_text(pinned)).to_be_visible(timeout=WAIT_MS)
+    assert len(product.saved(named)) == 1
+    assert product.saved(selected) == []
+
+
+def test_a_save_is_refused_once_the_mail_client_shows_another_message(desk: Desk, product: Product) -> None:
+    desk.page.clock.install()
+    first, second = desk.open("idn", host="no-item-changed"), product.message("plus_tag")
+    desk.page.clock.pause_at(desk.page.evaluate("Date.now() + 1000"))  # the pane looks at its clock to find out, too
+    desk.go(second, host="no-item-changed")
+    expect(desk.selected).to_contain_text(second.subject)
+    desk.save_button.evaluate("button => button.click()")  # as a screen reader does, without moving the focus
+    expect(desk.toast).to_contain_text("You are on another message now. Nothing was saved.")
+    expect(desk.pane.locator("#headline")).to_contain_text(second.subject)
+    assert product.saved(first) == product.saved(second) == []
+
+
+def test_without_headers_reports_are_still_known_by_their_class_and_the_rest_is_ordinary_mail(pinned: Desk) -> None:
+    pinned.open("bounce", host="empty-headers")
+    expect(pinned.pane.get_by_text("This is a delivery report.")).to_be_visible()
+    pinned.open("newsletter", host="empty-headers")
+    expect(pinned.pane.get_by_role("listitem")).to_contain_text("Not found in SAP")
+    expect(pinned.save_button).to_be_visible()
+
+
+def test_a_mail_client_that_starts_slowly_is_waited_for_with_a_skeleton(desk: Desk, product: Product) -> None:
+    desk.page.clock.install()
+    desk.go(product.message("lead"), host="slow-ready")
+    expect(desk.pane.locator(".skeleton")).to_be_visible()
+    expect(desk.pane.get_by_role("button", name="Refreshing…")).to_have_attribute("aria-disabled", "true")
+    desk.page.clock.fast_forward(3_000)
+    expect(desk.cards).to_have_count(1, timeout=WAIT_MS)
+
+
+# -- Hostile and odd text -------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_is_shown_as_it_is_and_nothing_of_it_runs(desk: Desk, product: Product) -> None:
+    alarms: list[str] = []
+    desk.page.on("dialog", lambda dialog: (alarms.append(dialog.message), dialog.dismiss()))
+    desk.page.on("request", lambda request: alarms.append(request.url) if not OWN.match(request.url) else None)
+    desk.page.add_init_script("window.alert = (word) => { window.__pwned = String(word); };")
+    message = desk.open("hostile")
+    expect(desk.pane.locator("#headline")).to_have_text(f'"><script>alert(1)</script> {message.subject}')
+    name = "<img src=x onerror=alert(1)> {{7*7}}' or 1 eq 1 or Email eq '"
+    expect(desk.cards.locator(".name").first).to_have_text(name)
+    desk.bar.get_by_role("button", name="Choose what to save").click()
+    file = desk.sheet.get_by_role("listitem").filter(has_text="svg onload")
+    expect(file).to_contain_text("<svg onload=alert(3)>..%2F..%2F'quote\".txt")
+    expect(desk.sheet.get_by_label("Subject")).to_have_value(message.subject)
+    desk.sheet.get_by_role("button", name="Save this e-mail").click()
+    expect(saved_text(desk)).to_be_visible(timeout=WAIT_MS)
+    facts(desk.cards.first)
+    with desk.page.expect_popup() as popup:
+        desk.cards.first.get_by_role("link", name="Open in C4C").click()
+    expect(popup.value.get_by_role("heading", name=name)).to_be_visible()
+    for frame in (*desk.page.frames, *popup.value.frames):
+        assert frame.evaluate("typeof window.__pwned") == "undefined"
+    assert desk.frame.locator("script, img, svg[onload], [onerror]").count() == desk.frame.locator("head script").count()
+    assert alarms == []
+
+
+OWN = re.compile(r"(http://127\.0\.0\.1:\d+/|https://localhost:\d+/|data:|blob:)")
+
+
+def test_writing_directions_and_invisible_characters_in_names_stay_within_their_line(pinned: Desk, product: Product) -> None:
+    names = {
+        "\u202emoc.elpmaxe": "mirror@unheard-of.example",
+        "\u200b\u2060\ufeff": "nameless@unheard-of.example",
+        "Z\u0351\u036b\u0343a\u0310\u0352l\u030a\u0313" * 9: "stacked@unheard-of.example",
+        "W" * 180: "wide@unheard-of.example",
+        "אבגדה יוסף": "right-to-left@unheard-of.example",
+    }
+    copies = ", ".join(f'"{name}" <{address}>' for name, address in names.items())
+    pinned.open(product.send("Invoice \u202efdp.exe", to=3, cc=copies))
+    entries = pinned.pane.get_by_role("listitem")
+    expect(entries).to_have_count(len(names))
+    expect(entries.first).to_have_text(re.compile("^[^\u202e]*\ufffdmoc.elpmaxe"))
+    assert "\u202e" not in pinned.pane.locator("body").inner_text()
+    for entry, address in zip(entries.all(), names.values(), strict=True):
+        expect(entry).to_contain_text(address)
+        who, tag = entry.locator(".who").bounding_box(), entry.locator(".tag").bounding_box()
+        assert who and tag
+        assert who["x"] + who["width"] <= tag["x"]
+        assert tag["height"] < 24  # "Not found in SAP" keeps its one line
