@@ -357,6 +357,12 @@ def test_a_person_who_is_there_does_not_notice_that_the_stored_sign_in_ended(me:
     assert me.save("account_only").status_code == 201
 
 
+def test_a_token_that_the_mailbox_no_longer_takes_is_replaced_by_the_persons_own(me: Api, world: World) -> None:
+    assert me.save("known_contact").status_code == 201
+    world.faults.append(Fault("graph", "status", MESSAGE, status=401))
+    assert me.save("account_only").status_code == 201
+
+
 def test_without_consent_the_person_is_asked(me: Api) -> None:
     me.simulator.provider.withdraw_consent(me.person)
     refused = me.save("known_contact")
@@ -490,6 +496,24 @@ def test_a_fault_of_ours_in_one_save_does_not_keep_others_from_being_done(
     work()
     assert state(colleague, second) == "saved"
     assert state(me, first) == "pending"
+
+
+def test_a_colleague_waits_too_while_the_outcome_of_a_create_is_unknown(
+    me: Api, colleague: Api, world: World, work: Work, forward: Forward
+) -> None:
+    item, copy = me.item("shared_message_id"), colleague.item("shared_message_id")
+    contact, account = links_of(me.context(item))
+    world.faults += [Fault("c4c", "index_delay", seconds=20), Fault("c4c", "acted_drop", CREATE)]
+    first = me.save(item, [contact]).json["id"]
+    second = colleague.save(copy, [account])
+    assert (second.status_code, second.json["state"]) == (202, "unknown")
+    for _ in range(4):
+        forward(seconds=14)
+        work()
+    assert (state(me, first), state(colleague, second.json["id"])) == ("saved", "saved")
+    assert len(activities(world, item)) == 1
+    assert {c["id"] for c in me.context(item, refresh=True)["cards"] if c["linked"]} == {contact["id"], account["id"]}
+    assert me.categories(item) == colleague.categories(copy) == [SAVED]
 
 
 # What is kept, and how long

@@ -6,9 +6,9 @@ Outlook hands to the pane. Everything is a pure value; nothing here knows a mail
 Whatever a message holds, nothing raises out of here but InvalidInput. Choices where mail itself leaves room:
 - From with several addresses: the one that Sender names, else the first; From without an address: Sender.
 - An attachment's `ref` is its MIME part path in IMAP numbering; what lies inside an attached message is part of that file.
-- A calendar part is the machine's form of an invitation and no attachment, unless it has a file name. An unnamed text part
-  beside the chosen body (the HTML of an alternative) is no attachment either. Signatures, winmail.dat, S/MIME and
-  attached messages are files.
+- A calendar part is the machine's form of an invitation and no attachment, unless it has a file name. One that is attached
+  is a file and makes no invitation of the message. An unnamed text part beside the chosen body (the HTML of an alternative)
+  is no attachment either. Signatures, winmail.dat, S/MIME, machine-readable reports and attached messages are files.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Automatic:
 class Message:
     """A message as it travelled."""
 
-    message_id: str | None  # as written; two copies are the same message if `message_key` is equal
+    message_id: str | None  # as written, the first that is not empty; two copies are the same message if `message_key` is equal
     subject: str = field(repr=False)
     sender: Address | None
     to: tuple[Address, ...]
@@ -130,7 +130,7 @@ def parse(mime: bytes, *, item_class: str = "") -> Parsed:
     body = [root] if not root.parts and _is_readable(root) else _body_parts(root)
     files = list(_file_parts(root, {part.path for part in body}))
     message = Message(
-        message_id=clean(headers.get("Message-ID")) or None,
+        message_id=next((clean(value) for value in headers.all("Message-ID") if _bare_id(value)), None),
         subject=headers.text("Subject"),
         sender=_sender(headers),
         to=addresses_of(headers, "To"),
@@ -258,6 +258,10 @@ _EXTENSIONS = {
     "image/webp": "webp",
     "message/delivery-status": "txt",
     "message/disposition-notification": "txt",
+    "message/feedback-report": "txt",
+    "message/global": "eml",
+    "message/global-delivery-status": "txt",
+    "message/global-disposition-notification": "txt",
     "message/rfc822": "eml",
     "text/calendar": "ics",
     "text/csv": "csv",
@@ -273,7 +277,7 @@ def _file_name(part: Part, number: int) -> str:
     """Return a name for the `number`-th file: its own, of an attached message its subject, else "attachment-2.pdf"."""
     extension = _EXTENSIONS.get(part.content_type, "bin")
     name = safe_name(part.name)
-    if part.content_type == "message/rfc822":
+    if part.content_type in ("message/rfc822", "message/global"):
         name = message_file_name(name or _subject_within(part), "")
     return _cut(name or f"attachment-{number}.{extension}", MAX_NAME_LENGTH)
 
@@ -285,13 +289,16 @@ def _subject_within(part: Part) -> str:
     return Headers(re.split(rb"\n\r?\n", block.lstrip(b"\r\n"), maxsplit=1)[0]).text("Subject")
 
 
-def safe_name(name: str) -> str:
-    """Strip directories, control characters and marks that turn the direction of writing ("exe.pdf" shown for "fdp.exe").
+_NOT_IN_NAME = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
-    May leave nothing.
+
+def safe_name(name: str) -> str:
+    """Strip directories, what cannot be stored, and marks that turn the direction of writing ("exe.pdf" shown for "fdp.exe").
+
+    C4C keeps the result as it is, so that a file which is there already is known by its name. May leave nothing.
     """
-    name = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", clean(unicodedata.normalize("NFC", name)))
-    return re.split(r"[/\\]", name)[-1].strip().rstrip(". ")
+    name = _NOT_IN_NAME.sub("", clean(unicodedata.normalize("NFC", name)))
+    return clean(re.split(r"[/\\]", name)[-1]).rstrip(". ")
 
 
 def message_file_name(title: str, default: str) -> str:
@@ -318,7 +325,7 @@ def unique_name(name: str, taken: dict[str, int]) -> str:
     while candidate.casefold() in taken:
         taken[name.casefold()] += 1
         suffix = f" ({taken[name.casefold()]})"
-        candidate = f"{stem}{suffix}.{extension}" if dot and stem else f"{name}{suffix}"
+        candidate = f"{stem}{suffix}.{extension}".strip() if dot else f"{name}{suffix}"
     taken[candidate.casefold()] = 1
     return candidate
 
@@ -347,6 +354,7 @@ _PROGRAM = Automatic("bulk", "This message was sent by a program.")
 _LIST = Automatic("bulk", "This message was sent to a list of recipients.")
 
 _LIST_FIELDS = ("List-Id", "List-Unsubscribe", "List-Post", "List-Help", "List-Subscribe", "List-Owner", "List-Archive")
+_REPLY_FIELDS = ("X-Autoreply", "X-Autorespond", "X-Mail-Autoreply")  # what responders wrote before there was Auto-Submitted
 _INVITATION = Automatic("meeting", "This is a meeting invitation.")
 _CANCELLATION = Automatic("meeting", "This is the cancellation of a meeting.")
 _MEETING_ANSWER = Automatic("meeting", "This is an answer to a meeting invitation.")
@@ -364,6 +372,11 @@ _CLASSES = (
 )
 _REPORT_CLASSES = {"ndr": _DELIVERY_REPORT, "dr": _RECEIPT, "ipnrn": _RECEIPT, "ipnnrn": _RECEIPT}
 """Last word of "REPORT.IPM.Note.NDR": not delivered, delivered, read, deleted unread."""
+
+_REPORTS = {"": _DELIVERY_REPORT, "delivery-status": _DELIVERY_REPORT, "disposition-notification": _RECEIPT}
+"""Type of a multipart/report (RFC 6522); the others are for programs."""
+
+_CONTENT_CLASSES = {"dsn": _DELIVERY_REPORT, "mdn": _RECEIPT}
 
 _METHODS = {"request": _INVITATION, "cancel": _CANCELLATION, "reply": _MEETING_ANSWER}
 """Method of a calendar part (RFC 5546)."""
@@ -396,13 +409,23 @@ def _by_class(item_class: str) -> Automatic | None:
 
 def _by_report(fields: Headers, author: str) -> Automatic | None:
     kind, values = parameters(fields.get("Content-Type"))
-    local = author.rpartition("@")[0].lower()
     if kind == "multipart/report":
-        report = values.get("report-type", "").lower()
-        return _RECEIPT if report == "disposition-notification" else _PROGRAM if report == "feedback-report" else _DELIVERY_REPORT
+        return _REPORTS.get(values.get("report-type", "").lower(), _PROGRAM)
+    # Some hosts name their mailer without any address: "From: MAILER-DAEMON (Mail Delivery System)".
+    local = author.rpartition("@")[0].lower() if author else _first_word(fields.get("From"))
     if local == "mailer-daemon" or (local == "postmaster" and _has_empty_return_path(fields)):
         return _DELIVERY_REPORT
-    return None
+    return _CONTENT_CLASSES.get(_content_class(fields))
+
+
+def _first_word(value: str) -> str:
+    found = re.search(r"[\w-]+", value)
+    return found[0].lower() if found else ""
+
+
+def _content_class(fields: Headers) -> str:
+    """Return "dsn" of "Content-Class: urn:content-classes:dsn", by which Exchange says what it made of a message (MS-OXCMAIL)."""
+    return fields.get("Content-Class").strip().lower().removeprefix("urn:content-classes:")
 
 
 def _has_empty_return_path(fields: Headers) -> bool:
@@ -413,7 +436,7 @@ def _by_calendar(fields: Headers, calendar_method: str) -> Automatic | None:
     kind, values = parameters(fields.get("Content-Type"))
     method = (values.get("method", "") if kind == "text/calendar" else "") or calendar_method
     if not method:
-        return None
+        return _MEETING if _content_class(fields) == "calendarmessage" else None
     return _METHODS.get(method.lower(), _MEETING)
 
 
@@ -422,6 +445,8 @@ def _by_announcement(fields: Headers) -> Automatic | None:
     submitted = _keyword(fields.get("Auto-Submitted"))
     precedence = _keyword(fields.get("Precedence"))
     if submitted == "auto-replied" or (submitted not in ("", "no") and "In-Reply-To" in fields):
+        return _AUTO_REPLY
+    if precedence == "auto_reply" or any(_keyword(fields.get(name)) not in ("", "no") for name in _REPLY_FIELDS):
         return _AUTO_REPLY
     if precedence in ("bulk", "list", "junk") or any(name in fields for name in _LIST_FIELDS):
         return _LIST
@@ -436,8 +461,8 @@ def _keyword(value: str) -> str:
 
 
 def _calendar_method(root: Part) -> str:
-    found = (leaf.parameters.get("method", "") for leaf in root.leaves() if leaf.content_type == "text/calendar")
-    return next((method for method in found if method), "")
+    calendars = (leaf for leaf in root.leaves() if leaf.content_type == "text/calendar" and leaf.disposition != "attachment")
+    return next(filter(None, (leaf.parameters.get("method", "") for leaf in calendars)), "")
 
 
 # --- identity
@@ -454,7 +479,8 @@ def message_key(message_id: str | None, *, mailbox: str, immutable_id: str) -> s
     if not bare:
         own = f"{normalised(mailbox)}\0{immutable_id}"
         return "ssi-" + hashlib.sha256(own.encode("utf-8", "surrogatepass")).hexdigest()
-    if len(bare) > MAX_KEY_LENGTH or not re.fullmatch(r"[!-~]+", bare):
+    length = len(bare) + 2 * sum(map(bare.count, "%*"))  # C4C's client percent-encodes these two
+    if length > MAX_KEY_LENGTH or not re.fullmatch(r"[!-~]+", bare):
         return "sha256-" + hashlib.sha256(bare.encode("utf-8", "surrogatepass")).hexdigest()
     return bare
 

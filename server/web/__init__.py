@@ -44,10 +44,22 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
         _only_exactly(app, face.cors_origins)
         CORS(app, resources={r"/api/*": {"origins": list(face.cors_origins)}}, send_wildcard=False, supports_credentials=False)
     app.register_blueprint(api.blueprint(deps))
+    app.spec_processor(_as_it_is)
     app.register_blueprint(pages.blueprint(deps, face))
     _observe(app)
     _secure(app, face)
     return app
+
+
+def _as_it_is(spec: Any) -> Any:
+    """Mend what APIFlask describes by itself: a body may not be left out, and every error is a Problem."""
+    for call in (call for calls in spec["paths"].values() for call in calls.values()):
+        if "requestBody" in call:
+            call["requestBody"]["required"] = True
+        for status, answer in call["responses"].items():
+            if status >= "400":
+                answer["content"].pop("application/json", None)
+    return spec
 
 
 class _Json(DefaultJSONProvider):

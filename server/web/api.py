@@ -16,13 +16,20 @@ from server.web import models as m
 from server.web.problems import problem
 
 _PROBLEMS = {
+    400: "The body is not JSON.",
     401: "The token is missing or no longer good.",
     403: "The person is known but not set up.",
     404: "There is no such thing for this caller.",
     409: "Accepted, and failed; `save_id` names the save to retry.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
     422: "Refused before anything was written.",
     503: "A service behind this one does not answer right now.",
 }
+
+
+_BODY = (400, 413, 415, 422)
+"""What may be wrong with a body."""
 
 
 def _documented(*statuses: int) -> dict[int, Any]:
@@ -71,7 +78,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.post("/context")
     @bp.input(m.ContextIn, arg_name="body")
     @bp.output(m.ContextOut)
-    @bp.doc(summary="Who is on this message, and is it saved", security="bearer", responses=_documented(401, 403, 422, 503))
+    @bp.doc(summary="Who is on this message, and is it saved", security="bearer", responses=_documented(*_BODY, 401, 403, 503))
     def look_up(body: m.ContextIn) -> m.ContextOut:
         caller = _caller(deps)
         found = context.look_up(
@@ -88,7 +95,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.post("/saves/preview")
     @bp.input(m.PreviewIn, arg_name="body")
     @bp.output(m.PreviewOut)
-    @bp.doc(summary="What a save would hold", security="bearer", responses=_documented(401, 403, 404, 422, 503))
+    @bp.doc(summary="What a save would hold", security="bearer", responses=_documented(*_BODY, 401, 403, 404, 503))
     def preview(body: m.PreviewIn) -> m.PreviewOut:
         return m.preview_out(saving.preview(deps, _caller(deps), body.item.value()))
 
@@ -99,7 +106,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
         summary="Save the message",
         description="201 saved now, 200 saved before, 202 accepted and not finished. The same message again is the same save.",
         security="bearer",
-        responses={200: "Saved before", 202: "Accepted, not finished", **_documented(401, 403, 404, 409, 422, 503)},
+        responses={200: "Saved before", 202: "Accepted, not finished", **_documented(*_BODY, 401, 403, 404, 409, 503)},
     )
     def save(body: m.SaveIn) -> Any:
         return _answer(saving.accept(deps, _caller(deps), body.item.value(), body.wish()))

@@ -12,6 +12,7 @@ export class ApiError extends Error {
     this.detail = String(problem.detail ?? "");
     this.requestId = String(problem.request_id ?? "");
     this.saveId = String(problem.save_id ?? "");
+    this.retryAfter = Number(problem.retry_after_s ?? 0);
   }
 }
 
@@ -36,17 +37,17 @@ export class Api {
 
   /** @param {string} path @param {object | null} question null: a GET @param {AbortSignal} [signal] */
   ask(path, question, signal) {
-    return this.#call(path, question ? "POST" : "GET", question, AbortSignal.timeout(ASK_MS), signal);
+    return this.#call(path, question, AbortSignal.timeout(ASK_MS), signal);
   }
 
   /** @param {string} path @param {object} [order] */
   write(path, order = {}) {
-    return this.#call(path, "POST", order, AbortSignal.timeout(WRITE_MS));
+    return this.#call(path, order, AbortSignal.timeout(WRITE_MS));
   }
 
   /** @type {Call} */
-  #call = async (path, method, body, limit, signal) => {
-    const request = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit, ...(body && { body: JSON.stringify(body) }) };
+  #call = async (path, body, limit, signal) => {
+    const request = { signal: AbortSignal.any([limit, signal ?? limit]), ...(body && { method: "POST", body: JSON.stringify(body) }) };
     try {
       const token = this.#bearer();
       let response = await this.#send(path, request, await token);

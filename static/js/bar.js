@@ -27,7 +27,7 @@ function bar({ save, count, isQuiet }, ui) {
     const open = newTab(save.activity?.url ?? "", t("open_in_c4c"), t("open_named", { name: t("this_email") }));
     return el("div.row", stateLine("good", icon("check"), savedText(save, ui)), el("span.row", change, open));
   }
-  if (save.state !== "failed") return el("div.row", stateLine("wait", spinner(), t(save.state)));
+  if (save.state !== "failed") return el("div.row", stateLine("wait", el("span.spinner"), t(save.state)));
   const { reason, trouble } = save;
   const isLost = /offline|unreachable|timeout/.test(trouble?.code ?? "");
   const why = isLost ? t("no_answer") : reason || (trouble && sentence(trouble, t));
@@ -42,8 +42,6 @@ function savedText({ by, at }, { t, text }) {
   const key = by === "you" ? "saved_by_you" : by === "colleague" ? "saved_by_colleague" : "saved";
   return t(key, { when }).replace(/ +/g, " ").trim();
 }
-
-export const spinner = () => el("span.spinner", { "aria-hidden": "true" });
 
 /** @param {"good" | "wait" | "bad"} tone @param {Node} sign @param {string} words */
 export const stateLine = (tone, sign, words) => el("p", { class: `state ${tone}` }, sign, el("span", words));

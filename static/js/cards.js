@@ -12,8 +12,9 @@ export function placeParts(places, ui) {
 
 /** @type {Draw<Place>} */
 function found({ key, address, cards }, ui) {
-  const nodes = cards.map((placed) => cardNode(placed, ui));
-  if (cards.length === 1 && key) return el("li", nodes);
+  const isAlone = cards.length === 1 && key;
+  const nodes = cards.map((placed) => el("article", cardParts(placed, ui, isAlone ? "h2" : "h3")));
+  if (isAlone) return el("li", nodes);
   const title = key ? address : ui.t("also_linked");
   return el("li.group", el("h2", short(title), el("span.meta", ui.t("records", { n: cards.length }))), nodes);
 }
@@ -25,8 +26,8 @@ function notFound({ address, name, checking }, { t }) {
   return el("li.unknown", el("span.avatar", { "aria-hidden": "true" }, "?"), who, el("span.tag", t(checking ? "checking" : "not_found")));
 }
 
-/** @type {Draw<PlacedCard>} */
-function cardNode({ card, reasons }, { t, text, opened }) {
+/** @param {PlacedCard} placed @param {Ui} ui @param {"h2" | "h3"} level */
+function cardParts({ card, reasons }, { t, text, opened }, level) {
   const { type, title: name, fields = [], url = "", linked } = card;
   const key = keyOf(card);
   const isOpen = opened.get(key) ?? false;
@@ -38,10 +39,9 @@ function cardNode({ card, reasons }, { t, text, opened }) {
   const link = newTab(url, t("open_in_c4c"), t("open_named", { name }));
   const body = el("div.card-body", { id: `body-${key.replace(/\W/g, "-")}`, hidden: !isOpen }, facts(rows), link);
   const toggle = () => {
-    const willOpen = body.hasAttribute("hidden");
-    opened.set(key, willOpen);
-    head.setAttribute("aria-expanded", String(willOpen));
-    body.toggleAttribute("hidden");
+    body.hidden = !body.hidden;
+    opened.set(key, !body.hidden);
+    head.setAttribute("aria-expanded", String(!body.hidden));
   };
   const head = el(
     "button.card-head",
@@ -51,7 +51,7 @@ function cardNode({ card, reasons }, { t, text, opened }) {
     el("span.tag", text.named("type", type, type), linked && el("span.good", t("linked"))),
     icon("chevron"),
   );
-  return el("article", el("h3", head), body);
+  return [el(level, head), body];
 }
 
 /** @type {(label: string, value: string, href: string | null) => Fact} */

@@ -6,7 +6,7 @@ export const el = /** @type {El} */ (
   (spec, ...children) => {
     const [tag = "", ...classes] = spec.split(".");
     const node = document.createElement(tag);
-    if (classes.length > 0) node.className = classes.join(" ");
+    if (classes[0]) node.className = classes.join(" ");
     for (const child of children.flat()) {
       if (typeof child === "string") node.append(visible(child));
       else if (child instanceof Node) node.append(child);
@@ -83,7 +83,7 @@ const ICONS = {
   close: "M3.5 3.5l9 9M12.5 3.5l-9 9",
   mail: "M2 3.5h12v9H2ZM2 4.2l6 5 6-5",
   open: "M9.5 2.5h4v4M13.5 2.5 7.5 8.5M11.5 9.5v4h-9v-9h4",
-  pencil: "M2.8 13.2l.7-3.1 7-7a1.3 1.3 0 0 1 1.9 0l.5.5a1.3 1.3 0 0 1 0 1.9l-7 7Z",
+  pencil: "M3 13l.7-3.1 7.2-7.2 2.4 2.4-7.2 7.2Z",
   refresh: "M13.2 6.2A5.6 5.6 0 1 0 13.6 9M13.5 2.8v3.5H10",
 };
 

@@ -127,8 +127,11 @@ function isMessage(item) {
   return !("subject" in item) || typeof item.subject !== "object";
 }
 
-/** @param {Partial<Office.EmailAddressDetails> | null} [of] @returns {Person} */
-const person = (of) => ({ name: of?.displayName || "", address: of?.emailAddress || "" });
+/** A name that cannot be seen is none. @param {Partial<Office.EmailAddressDetails> | null} [of] @returns {Person} */
+function person(of) {
+  const name = of?.displayName ?? "";
+  return { name: /[^\p{C}\p{M}\p{Z}]/u.test(name) ? name : "", address: of?.emailAddress || "" };
+}
 
 /** @param {Office.EmailAddressDetails[]} [all] */
 const people = (all = []) => all.map((each) => person(each)).filter(({ address }) => address);

@@ -20,7 +20,6 @@ function open(host) {
   host.onThemeChange(() => view.setTheme(host.theme));
   addEventListener("online", () => sidebar.connected(true));
   addEventListener("offline", () => sidebar.connected(false));
-  addEventListener("unhandledrejection", () => sidebar.broke());
-  addEventListener("error", () => sidebar.broke());
+  for (const bug of ["error", "unhandledrejection"]) addEventListener(bug, () => sidebar.broke());
   sidebar.start();
 }

@@ -6,13 +6,13 @@ const CODES = ["offline", "unreachable", "timeout", "no_sso", "sign_in_needed", 
 const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 502: "away", 503: "away", 504: "away" };
 const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does not help
 
-/** @param {Trouble} trouble @returns {string} a text's key; with _next for what to do */
+/** @param {Trouble} trouble @returns {any} a text's key; with _next for what to do */
 const situationOf = ({ code, status }) => (CODES.includes(code) ? code : (STATUSES[status] ?? "fault"));
 
 /** @param {Trouble} trouble @param {Translate} t */
 export function sentence(trouble, t) {
   const refusal = [409, 422].includes(trouble.status) && trouble.detail;
-  return refusal || t(/** @type {Key} */ (situationOf(trouble)));
+  return refusal || t(situationOf(trouble));
 }
 
 /** What fills the pane when there are no cards. @param {State} state @param {Ui} ui @returns {Notice | null} */
@@ -21,12 +21,10 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   if (phase === "empty") return { tone: "info", title: t("no_item"), next: t("no_item_next") };
   if (trouble && phase === "failed") {
     const situation = situationOf(trouble);
-    const isFinal = FINAL.includes(situation);
-    const step = situation === "sign_in_needed" ? "signIn" : "refresh";
+    const step = situation === "sign_in_needed" ? "signIn" : !FINAL.includes(situation) && "refresh";
     // The server's sentence knows more, e.g. the administrator's name; on a fault it knows nothing.
     const next = (trouble.status !== 500 && trouble.detail) || t(/** @type {Key} */ (`${situation}_next`));
-    const title = t(/** @type {Key} */ (situation));
-    return { tone: isFinal ? "wait" : "bad", title, next, trouble, ...(isFinal ? {} : { step }) };
+    return { tone: step === "refresh" ? "bad" : "wait", title: t(situation), next, trouble, step };
   }
   if (phase !== "shown" || !context || places.length > 0 || context.automatic) return null;
   if (context.notice) return { tone: "info", ...told(context.notice, t) };
@@ -58,7 +56,7 @@ export function noticePart(notice, kind, ui) {
   const content = () => [
     el("p.title", title),
     next && el("p", next),
-    step && button(ui.t(step === "signIn" ? "sign_in" : "retry"), "step", () => ui.actions[step]()),
+    step && button(ui.t(step === "signIn" ? "sign_in" : "retry"), "step", () => ui.actions[step](), "primary"),
     trouble && details(trouble, ui),
   ];
   const build = () => el(`div.${kind}.${tone}`, icon(tone === "info" ? "mail" : "alert"), el("div", content()));

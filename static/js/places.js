@@ -63,7 +63,5 @@ function ordered(places, before) {
   return places.sort((a, b) => rank(keys, a.key) + Number(!a.key) - rank(keys, b.key) - Number(!b.key));
 }
 
-/** @param {string[]} known @param {string} key */
-function rank(known, key) {
-  return known.includes(key) ? known.indexOf(key) : known.length;
-}
+/** @type {(known: string[], key: string) => number} */
+const rank = (known, key) => (known.includes(key) ? known.indexOf(key) : known.length);

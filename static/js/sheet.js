@@ -58,12 +58,12 @@ function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t,
   const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
   const rename = () => {
     const input = textField(draft.names.get(ref) ?? name, (words) => draft.names.set(ref, words));
-    input.setAttribute("aria-label", t("name_of", { name: name }));
+    input.setAttribute("aria-label", t("name_of", { name }));
     row.replaceChildren(box, input);
     input.focus();
     input.setSelectionRange(0, Math.max(0, name.lastIndexOf(".")));
   };
-  if (allowed) row.append(iconButton("pencil", t("rename", { name: name }), rename));
+  if (allowed) row.append(iconButton("pencil", t("rename", { name }), rename));
   return row;
 }
 

@@ -9,8 +9,8 @@ const POLL_S = [0.5, 1, 1, 2, 3, 5, 8, 10];
 
 /** @type {State} */
 export const NOTHING = {
-  ...{ phase: "loading", save: { state: "none" }, places: [], refreshing: false, online: true },
-  ...{ headline: null, item: null, context: null, sheet: null, trouble: null },
+  phase: "loading", save: { state: "none" }, places: [], refreshing: false, online: true,
+  headline: null, item: null, context: null, sheet: null, trouble: null,
 };
 
 export class Sidebar {
@@ -68,7 +68,9 @@ export class Sidebar {
       this.#with.api.use(await this.#with.host.token(true));
       this.#show();
     } catch (error) {
-      this.#set({ trouble: troubleOf(error) });
+      const trouble = troubleOf(error);
+      this.#set({ trouble });
+      this.#tell({ key: "sign_in_failed", trouble });
     }
   }
 
@@ -124,8 +126,8 @@ export class Sidebar {
     this.#look();
   }
 
-  /** @param {Partial<Question>} [how] @param {boolean} [aside] nobody asked for it */
-  async #look(how, aside) {
+  /** @type {Look} */
+  #look = async (how, aside, turn = 0) => {
     const number = ++this.#number;
     this.#reading.abort();
     this.#reading = new AbortController();
@@ -142,11 +144,16 @@ export class Sidebar {
     } catch (error) {
       const trouble = troubleOf(error);
       if (number !== this.#number || aside) return;
-      if (this.#state.phase !== "shown") return this.#set({ phase: "failed", trouble });
-      this.#set({ refreshing: false });
-      this.#tell({ key: "refresh_failed", trouble });
+      if (this.#state.phase === "shown") {
+        this.#set({ refreshing: false });
+        return this.#tell({ key: "refresh_failed", trouble });
+      }
+      this.#set({ phase: "failed", trouble });
+      if (!trouble.retryAfter || turn > 4) return; // else the server will have the answer by then
+      await this.#with.sleep(trouble.retryAfter * 2 ** turn);
+      if (number === this.#number) this.#look(how, aside, turn + 1);
     }
-  }
+  };
 
   /** Show what the server knows of the item, unless nobody waits for it any more. @type {Ask} */
   #ask = async (item, how, before) => {

@@ -79,7 +79,7 @@ interface Order {
   include_eml?: boolean;
 }
 
-type Call = (path: string, method: string, body: object | null, limit: AbortSignal, signal?: AbortSignal) => Promise<any>;
+type Call = (path: string, body: object | null, limit: AbortSignal, signal?: AbortSignal) => Promise<any>;
 
 // In the pane
 
@@ -104,7 +104,7 @@ interface Place {
   checking: boolean; // whether there is a record is not known yet
 }
 
-type Trouble = { code: string; status: number; detail: string; requestId: string; saveId: string };
+type Trouble = { code: string; status: number; detail: string; requestId: string; saveId: string; retryAfter: number };
 type Saving = Omit<Save, "state"> & { state: Save["state"] | "saving"; trouble?: Trouble };
 
 /** What the person chose in the save sheet; it outlives the sheet, and is gone with the page. */
@@ -136,6 +136,8 @@ interface State {
   online: boolean;
 }
 
+/** `aside`: nobody asked for it; `turn`: how often it was asked in vain. */
+type Look = (how?: Partial<Question>, aside?: boolean, turn?: number) => Promise<unknown>;
 type Ask = (item: Item, how: Partial<Question> | undefined, before: Place[]) => Promise<Context | void>;
 
 /** What `Sidebar` acts on: `draw` shows its state, `tell` says what is not part of that. */
@@ -148,7 +150,7 @@ interface Surroundings {
 
 /** Something that passes: said once, not part of the state. */
 interface News {
-  key: "found" | "saved_toast" | "accepted_toast" | "item_changed" | "saved_other" | "failed_other" | "refresh_failed";
+  key: "found" | "saved_toast" | "accepted_toast" | "item_changed" | "saved_other" | "failed_other" | "refresh_failed" | "sign_in_failed";
   subject?: string;
   trouble?: Trouble;
   count?: number;
@@ -173,7 +175,7 @@ interface Notice {
   tone: "info" | "wait" | "bad";
   title: string;
   next?: string;
-  step?: "refresh" | "signIn";
+  step?: "refresh" | "signIn" | false;
   trouble?: Trouble;
 }
 

@@ -16,6 +16,7 @@ export class View {
   constructor(text) {
     this.ui = /** @type {Ui} */ ({ t: text.t, text, opened: new Map() });
     region("sheet").addEventListener("keydown", ({ key }) => key === "Escape" && this.ui.actions.close());
+    new ResizeObserver(() => (region("toasts").style.bottom = `${region("bar").offsetHeight + 8}px`)).observe(region("bar"));
   }
 
   /** @param {"light" | "dark" | null} theme null: as the browser says */
@@ -42,15 +43,16 @@ export class View {
     if (list instanceof HTMLElement) show(list, placeParts(places, ui));
     show(region("bar"), barParts(state, ui));
     drawSheet(region("sheet"), region("pane"), state, ui);
+    if (!item) region("toasts").querySelector(".here")?.remove();
   }
 
-  /** Success disappears, failure stays until it is dismissed. @param {News} news */
+  /** Success disappears, failure stays until it is dismissed; what is about the shown item goes with it. @param {News} news */
   tell({ key, subject = "", trouble, count = 0 }) {
     const { t } = this.ui;
-    const words = t(key, { subject: subject, reason: trouble ? sentence(trouble, t) : "", n: count });
+    const words = t(key, { subject, reason: trouble ? sentence(trouble, t) : "", n: count });
     if (key === "found") return void (region("said").textContent = words);
     const isBad = trouble || key === "item_changed";
-    const toast = el(isBad ? "div.toast.bad" : "div.toast", icon(isBad ? "alert" : "check"), el("p", words));
+    const toast = el(/other|changed/.test(key) ? "div.toast" : "div.toast.here", icon(isBad ? "alert" : "check"), el("p", words));
     if (isBad) toast.append(iconButton("close", t("dismiss"), () => toast.remove()));
     else setTimeout(() => toast.remove(), TOAST_MS);
     region("toasts").replaceChildren(toast);

@@ -250,6 +250,7 @@ class Desk:
 @contextmanager
 def opened(browser: Browser, product: Product) -> Iterator[Desk]:
     context = browser.new_context(viewport={"width": 1400, "height": 860}, locale="en-GB", timezone_id="Europe/Berlin")
+    context.set_default_timeout(WAIT_MS)
     desk = Desk(context.new_page(), product)
     desk.page.on("pageerror", lambda error: desk.problems.append(str(error)))
     try:

@@ -460,7 +460,8 @@ def test_writing_directions_and_invisible_characters_in_names_stay_within_their_
         "אבגדה יוסף": "right-to-left@unheard-of.example",
     }
     copies = ", ".join(f'"{name}" <{address}>' for name, address in names.items())
-    pinned.open(product.send("Invoice \u202efdp.exe", to=3, cc=copies))
+    pinned.go(product.send("Invoice \u202efdp.exe", to=3, cc=copies))
+    expect(pinned.pane.locator("#headline")).to_contain_text("Invoice \ufffdfdp.exe", timeout=WAIT_MS)
     entries = pinned.pane.get_by_role("listitem")
     expect(entries).to_have_count(len(names))
     expect(entries.first).to_have_text(re.compile("^[^\u202e]*\ufffdmoc.elpmaxe"))
@@ -468,6 +469,7 @@ def test_writing_directions_and_invisible_characters_in_names_stay_within_their_
     for entry, address in zip(entries.all(), names.values(), strict=True):
         expect(entry).to_contain_text(address)
         who, tag = entry.locator(".who").bounding_box(), entry.locator(".tag").bounding_box()
-        assert who and tag
+        assert who
+        assert tag
         assert who["x"] + who["width"] <= tag["x"]
         assert tag["height"] < 24  # "Not found in SAP" keeps its one line
