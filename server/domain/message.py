@@ -325,7 +325,7 @@ def unique_name(name: str, taken: dict[str, int]) -> str:
     while candidate.casefold() in taken:
         taken[name.casefold()] += 1
         suffix = f" ({taken[name.casefold()]})"
-        candidate = f"{stem}{suffix}.{extension}".strip() if dot else f"{name}{suffix}"
+        candidate = f"{stem.rstrip()}{suffix}.{extension}".strip() if dot else f"{name}{suffix}"
     taken[candidate.casefold()] = 1
     return candidate
 

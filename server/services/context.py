@@ -121,7 +121,7 @@ def look_up(
 
     Raises: Transient when C4C does not answer in time and nothing is known; Forbidden when C4C refuses the user.
     """
-    automatic = mail.classify(item.headers, item.item_class)
+    automatic = mail.classify(item.headers, item.item_class, sender=item.sender.address if item.sender else "")
     if refresh:
         principal = _refreshed(deps, principal)
     people, dropped = _participants(principal, item, with_bcc=mode == "compose")

@@ -12,35 +12,32 @@ created meanwhile. A wish that changes while an older one is worked on is taken 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from server import logs
-from server.c4c import C4C, ActivityDraft, Addressee, File, Known
+from server.c4c import C4C, ActivityDraft, File
 from server.domain import message as mail
 from server.domain.marks import MARKS, MarkId, SaveState, mark_for
-from server.domain.message import Address, Attachment, Parsed
-from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef
+from server.domain.records import Activity, Record
 from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
-from server.mail import IdForm, Mailbox, MessageHead
+from server.mail import IdForm, Mailbox
 from server.services import Caller, Deps, Principal
 from server.services.connections import asking_c4c, mailbox_connection
 from server.services.context import Item, is_linked, look_up
+from server.services.wishes import Material, Offered, Wish, check, draft_of, files_of, offered, split
 from server.store import Connection, LeaseLost, Save, SaveRequest
 
 T = TypeVar("T")
 
 log = logs.get(__name__)
 
-MAX_LINKS = 100
-INLINE_BYTES = 3 * 1024 * 1024  # files up to this sum go along with the activity in one request
 UNKNOWN_LOOK_S = (4.0, 15.0)  # how often an unknown outcome is looked up, at first and at the longest
 MAX_REASON = 400  # characters
 MAX_RUNS = 3  # how many newer wishes are taken up under one lease
@@ -48,47 +45,6 @@ HIDDEN = "hidden"  # code of a saved request whose activity C4C does not show to
 NAMES = {mark_id: mark.name for mark_id, mark in MARKS.items()}
 _POLL_S = 0.1
 OPEN: frozenset[SaveState] = frozenset({"pending", "unknown"})
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """An attachment to save, under its own or another name."""
-
-    ref: str
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a user wants saved. `attachments` None means all that are allowed; `subject` None means the message's own."""
-
-    links: tuple[RecordRef, ...]
-    subject: str | None = None
-    attachments: tuple[Chosen, ...] | None = None
-    include_eml: bool = False
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Wish:
-        values: dict[str, Any] = json.loads(data)
-        chosen = values["attachments"]
-        return cls(
-            links=tuple(RecordRef(**link) for link in values["links"]),
-            subject=values["subject"],
-            attachments=None if chosen is None else tuple(Chosen(**c) for c in chosen),
-            include_eml=values["include_eml"],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """An attachment as the save dialog shows it; `reason` says why it cannot be saved."""
-
-    attachment: Attachment
-    allowed: bool
-    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +70,6 @@ class Outcome:
     was_saved_before: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """The message itself, read from the mailbox."""
-
-    head: MessageHead
-    mime: bytes = field(repr=False)
-    parsed: Parsed = field(repr=False)
-
-
 # Use cases
 
 
@@ -133,7 +80,7 @@ def preview(deps: Deps, caller: Caller, item: Item) -> Preview:
     """
     _, material = _open(deps, caller, item)
     context = look_up(deps, caller.principal, item, anyway=True)
-    offered = tuple(_offered(caller.principal, a) for a in material.parsed.message.attachments)
+    offered = tuple(offered(caller.principal, a) for a in material.parsed.message.attachments)
     return Preview(material.parsed.message.subject, tuple(card.record for card in context.cards), offered)
 
 
@@ -144,7 +91,7 @@ def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
     NeedsReauth when it could not be accepted. After that nothing is raised: the Outcome says how far it came.
     """
     connection, material = _open(deps, caller, item)
-    _check(caller.principal, wish, material)
+    check(caller.principal, wish, material)
     save = _put_save(deps, connection, material)
     wish_hash = deps.vault.keyed_hash(connection.tenant_id, wish.to_json().decode())
     with deps.store.transaction(reading=True) as tx:
@@ -208,7 +155,7 @@ def perform_due(deps: Deps, limit: int = 10) -> int:
 # Accepting
 
 
-def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, _Material]:
+def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, Material]:
     """Read the message for the caller, whose own sign-in replaces the stored one if that is no longer good."""
     connection = mailbox_connection(deps, caller)
     try:
@@ -218,39 +165,13 @@ def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, _Material
         return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form)
 
 
-def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm) -> _Material:
+def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm) -> Material:
     head = mailbox.head(item_id, id_form)
     mime = mailbox.mime(head.ref, max_bytes=deps.limits.max_message_bytes)
-    return _Material(head, mime, mail.parse(mime, item_class=head.item_class))
+    return Material(head, mime, mail.parse(mime, item_class=head.item_class))
 
 
-def _offered(principal: Principal, attachment: Attachment) -> Offered:
-    profile = principal.organization.profile
-    reason = profile.refusal(attachment.name, attachment.size_bytes)
-    if reason is None and attachment.inline and attachment.size_bytes < profile.min_image_bytes:
-        reason = "Small pictures inside the text are not saved."
-    return Offered(attachment, reason is None, reason)
-
-
-def _check(principal: Principal, wish: Wish, material: _Material) -> None:
-    """Raises: InvalidInput if the wish cannot be met."""
-    if len(wish.links) > MAX_LINKS:
-        raise InvalidInput("links", f"At most {MAX_LINKS} records can be linked.")
-    offers = {a.ref: _offered(principal, a) for a in material.parsed.message.attachments}
-    for chosen in wish.attachments or ():
-        offer = offers.get(chosen.ref)
-        if offer is None:
-            raise InvalidInput("attachments", "The message has no such attachment.")
-        reason = offer.reason or principal.organization.profile.refusal(
-            chosen.name or offer.attachment.name, offer.attachment.size_bytes
-        )
-        if reason:
-            raise InvalidInput("attachments", reason)
-    if wish.include_eml and len(material.mime) > principal.organization.profile.max_file_bytes:
-        raise InvalidInput("include_eml", "The message is too large to be saved as a file.")
-
-
-def _put_save(deps: Deps, connection: Connection, material: _Material) -> Save:
+def _put_save(deps: Deps, connection: Connection, material: Material) -> Save:
     """Return the tenant's Save of this message; the same Message-ID on another message is another message."""
     head, message = material.head, material.parsed.message
     key = mail.message_key(head.message_id or message.message_id, mailbox=connection.mailbox, immutable_id=head.ref)
@@ -277,7 +198,7 @@ def _is_gone(deps: Deps, principal: Principal, save: Save) -> bool:
     return False
 
 
-def _renew_mark(deps: Deps, request: SaveRequest, material: _Material) -> SaveRequest:
+def _renew_mark(deps: Deps, request: SaveRequest, material: Material) -> SaveRequest:
     """Have the mark set again if the message lost it; nothing else is to be done for a wish that was fulfilled."""
     if not request.mark and NAMES["saved"] in material.head.categories:
         return replace(request, next_due_at=None)
@@ -287,7 +208,7 @@ def _renew_mark(deps: Deps, request: SaveRequest, material: _Material) -> SaveRe
 
 
 def _promise(
-    deps: Deps, connection: Connection, item: Item, save: Save, wish: Wish, wish_hash: bytes, material: _Material
+    deps: Deps, connection: Connection, item: Item, save: Save, wish: Wish, wish_hash: bytes, material: Material
 ) -> tuple[SaveRequest, int | None]:
     """Commit the request, its Save leased already where that is free, so that no worker starts it a second time."""
     now = deps.now()
@@ -301,7 +222,7 @@ def _promise(
     return request, fence
 
 
-def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, material: _Material | None) -> None:
+def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, material: Material | None) -> None:
     """Do the work as soon as nobody else works on the message, and wait for it as long as a person would."""
     waited = 0.0
     while fence is None:
@@ -333,7 +254,7 @@ class _MessageGone(Rejected):
     """The message left the mailbox before C4C had it."""
 
 
-def perform(deps: Deps, request_id: str, fence: int, material: _Material | None = None) -> None:
+def perform(deps: Deps, request_id: str, fence: int, material: Material | None = None) -> None:
     """Carry a request as far as it goes now and record how far that was. The caller holds the Save's lease (`fence`).
 
     Raises nothing that the product expects; a fault of ours propagates, and the lease then runs out, which spaces the tries.
@@ -397,7 +318,7 @@ class _Run:
     save: Save
     connection: Connection
     fence: int
-    material: _Material | None = field(default=None, repr=False)
+    material: Material | None = field(default=None, repr=False)
     is_hidden: bool = False  # C4C does not show the colleague's activity to this user
 
     def carry_out(self, principal: Principal) -> None:
@@ -410,7 +331,7 @@ class _Run:
         self._finish(wish, note)
         self.settle_mark()
 
-    def _carry_into_c4c(self, principal: Principal, wish: Wish, material: _Material | None) -> str:
+    def _carry_into_c4c(self, principal: Principal, wish: Wish, material: Material | None) -> str:
         """Return what the user must know of it, "" if all went well."""
         c4c = self.deps.c4c(principal)
         found = c4c.before_save(self.save.message_key, wish.links, principal.user.c4c_user_id)
@@ -423,10 +344,10 @@ class _Run:
                 raise _MessageGone("The message is no longer in the mailbox.")
             note = "The message left the mailbox before all of its files were saved for certain."
             return self._link(principal, c4c, activity, found.records) or note
-        files = [] if self.is_hidden else _files(principal, wish, material)
+        files = [] if self.is_hidden else files_of(principal, wish, material)
         if activity is None:
-            inline, files = _split(files)
-            draft = _draft(self.deps, principal, wish, material, found, self.save.message_key, inline)
+            inline, files = split(files)
+            draft = draft_of(self.deps, principal, wish, material, found, self.save.message_key, inline)
             activity = self._create(principal, c4c, draft)
         elif files:
             present = c4c.attachment_names(activity.id)
@@ -476,7 +397,7 @@ class _Run:
 
     # Steps
 
-    def _message(self) -> _Material | None:
+    def _message(self) -> Material | None:
         """Return the message, None if it is gone from the mailbox."""
         if self.material is None:
             try:
@@ -657,86 +578,3 @@ class _Run:
 
 def _backoff_s(attempts: int) -> float:
     return float(min(600, 2**attempts)) * (0.75 + random.random() / 2)  # noqa: S311 - spreads retries, guards nothing
-
-
-# What goes into C4C
-
-
-def _files(principal: Principal, wish: Wish, material: _Material) -> list[File]:
-    """Return the chosen files, with names that are unique among them."""
-    parsed = material.parsed
-    offers = {a.ref: _offered(principal, a) for a in parsed.message.attachments}
-    chosen = wish.attachments
-    if chosen is None:
-        chosen = tuple(Chosen(ref) for ref, offer in offers.items() if offer.allowed)
-    taken: dict[str, int] = {}
-    files = []
-    for choice in chosen:
-        attachment = offers[choice.ref].attachment
-        name = mail.unique_name(mail.safe_name(choice.name) if choice.name else attachment.name, taken)
-        files.append(File(name, attachment.content_type, parsed.content(choice.ref)))
-    if wish.include_eml:
-        name = mail.unique_name(mail.safe_name(f"{parsed.message.subject or 'message'}"[:150] + ".eml"), taken)
-        files.append(File(name, "message/rfc822", material.mime))
-    return files
-
-
-def _split(files: Sequence[File]) -> tuple[list[File], list[File]]:
-    """Return the files that go along with the activity and those that are sent one by one."""
-    inline: list[File] = []
-    apart: list[File] = []
-    size = 0
-    for file in sorted(files, key=lambda f: len(f.content)):
-        if size + len(file.content) <= INLINE_BYTES:
-            inline.append(file)
-            size += len(file.content)
-        else:
-            apart.append(file)
-    return inline, apart
-
-
-def _draft(
-    deps: Deps,
-    principal: Principal,
-    wish: Wish,
-    material: _Material,
-    found: Known,
-    key: str,
-    files: Sequence[File],
-) -> ActivityDraft:
-    message = material.parsed.message
-    at = message.date or material.head.received_at or deps.now()
-    outgoing = mail.is_outgoing(message, {principal.user.email})
-    ordered = _in_order(found.records, wish.links)
-    contact = next((r for r in ordered if r.type in ("contact", "individual_customer")), None)
-    accounts = [r for r in ordered if r.type == "account"]
-    return ActivityDraft(
-        message_key=key,
-        subject=wish.subject or message.subject or "(no subject)",
-        direction="outgoing" if outgoing else "incoming",
-        at=at,
-        sender=_party(message.sender, ordered),
-        to=tuple(_party(a, ordered) for a in message.to),
-        cc=tuple(_party(a, ordered) for a in message.cc),
-        owner_party=found.employee.party_id if found.employee else "",
-        links=tuple(ordered),
-        main_contact=contact.human_id if contact else "",
-        main_account=accounts[-1].human_id if accounts else "",
-        text=mail.text_for_activity(message, deps.limits.max_text_chars),
-        files=tuple(files),
-    )
-
-
-def _in_order(records: Sequence[Record], links: Sequence[RecordRef]) -> list[Record]:
-    position = {ref: place for place, ref in enumerate(links)}
-    return sorted(records, key=lambda r: position.get(r.ref, len(position)))
-
-
-def _party(address: Address | None, records: Sequence[Record]) -> Addressee:
-    if address is None:
-        return Addressee("", "")
-    keys = {mail.normalised(s) for s in mail.spellings(address.address)}
-    for record in records:
-        if record.type in PARTY_TYPES and keys & {mail.normalised(a) for a in record.addresses}:
-            return Addressee(address.name, address.address, record.human_id)
-    return Addressee(address.name, address.address)

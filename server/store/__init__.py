@@ -413,14 +413,26 @@ class Transaction:
         self._release(t.connection, connection_id, fence)
 
     def save_credentials(self, connection_id: str, fence: int, sealed: bytes | None, now: datetime) -> bool:
-        """Keep new credentials and make the connection active; False if the fence is stale."""
-        where = sa.and_(t.connection.c.id == connection_id, t.connection.c.fence == fence)
-        values = {"credentials": sealed, "state": "active", "reason": "", "since": now}
-        return self._db.execute(t.connection.update().where(where).values(values)).rowcount == 1
+        """Keep new credentials and end `needs_reauth`; False if the fence is stale. A suspended connection stays suspended."""
+        c = t.connection.c
+        waited = c.state == "needs_reauth"
+        values = {
+            "credentials": sealed,
+            "state": sa.case((waited, "active"), else_=c.state),
+            "reason": sa.case((waited, ""), else_=c.reason),
+            "since": sa.case((waited, now), else_=c.since),
+        }
+        update = t.connection.update().where(c.id == connection_id, c.fence == fence).values(values)
+        return self._db.execute(update).rowcount == 1
 
     def set_connection_state(self, connection_id: str, state: ConnectionState, reason: str, now: datetime) -> None:
-        """Change the state; `since` keeps the time of the first report of the same state."""
+        """Change the state; `since` keeps the time of the first report of the same state.
+
+        What somebody suspended is not taken for merely signed out.
+        """
         where = sa.and_(t.connection.c.id == connection_id, t.connection.c.state != state)
+        if state == "needs_reauth":
+            where = sa.and_(where, t.connection.c.state != "suspended")
         self._db.execute(t.connection.update().where(where).values(state=state, reason=reason[:400], since=now))
 
     # Saves

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from server.domain.message import Address
 from server.domain.records import RecordRef, RecordType
 from server.services.context import Context, Item
-from server.services.saving import Chosen, Outcome, Preview, Wish
+from server.services.saving import Outcome, Preview
+from server.services.wishes import Chosen, Wish
 
 Text = Annotated[str, StringConstraints(max_length=4_000)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[!-~]+$")]  # base64, whatever the provider

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from flask import Blueprint, Response, render_template, send_from_directory, url_for
@@ -17,6 +16,7 @@ from server.wiring import Face
 COMMITTED_ORIGIN = "https://localhost:8400"
 COMMITTED_CLIENT_ID = "00000000-0000-4000-8000-000000000001"
 _WEEK_S = 7 * 24 * 3600
+_YEAR_S = 365 * 24 * 3600
 
 
 def asset_root() -> Path:
@@ -29,12 +29,10 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
     root = asset_root()
     bp = Blueprint("pages", __name__)
 
-    @lru_cache(maxsize=256)
-    def version(path: str) -> str:
-        return hashlib.sha256((root / "static" / path).read_bytes()).hexdigest()[:12]
+    current = _release(root / "static")
 
     def asset(path: str) -> str:
-        return url_for("pages.static", path=path, v=version(path))
+        return url_for("pages.released", release=current, path=path)
 
     @bp.get("/")
     def start() -> str:
@@ -47,9 +45,17 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
 
     @bp.get("/static/<path:path>")
     def static(path: str) -> Response:
+        """Files by their plain names, for the manifest's icons: clients keep them for a week."""
         response = send_from_directory(root / "static", path)
-        # Not immutable: modules import each other by plain names, so a new release must be seen within the hour.
-        response.headers["Cache-Control"] = f"public, max-age={_WEEK_S if path.startswith('icons/') else 300}"
+        response.headers["Cache-Control"] = f"public, max-age={_WEEK_S}" if path.startswith("icons/") else "no-cache"
+        return response
+
+    @bp.get("/static/release-<string(length=12):release>/<path:path>")
+    def released(release: str, path: str) -> Response:
+        """Files of one release. Modules import each other by relative names, so a whole release is seen or none of it."""
+        response = send_from_directory(root / "static", path)
+        is_current = release == current
+        response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable" if is_current else "no-store"
         return response
 
     @bp.get("/manifest.xml")
@@ -71,6 +77,14 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
         return problem(503, "unavailable", "The database is not ready.")
 
     return bp
+
+
+def _release(static: Path) -> str:
+    """Return what names the present state of all files together."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in static.rglob("*") if path.is_file()):
+        digest.update(file.relative_to(static).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def manifest_for(public_url: str, client_id: str) -> str:

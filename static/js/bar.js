@@ -16,7 +16,7 @@ export function barParts({ phase, context, places, item, save }, ui) {
 function bar({ save, count, isQuiet }, ui) {
   const { t, actions } = ui;
   const choose = button(t("choose"), "choose", () => actions.choose("save"));
-  choose.setAttribute("aria-label", t("choose_what"));
+  choose.ariaLabel = t("choose_what");
   if (save.state === "none") {
     const main = button(t(isQuiet ? "save_anyway" : "save"), "save", () => actions.save(), isQuiet ? "" : "primary");
     if (count > 0) main.append(" ", el("span.count", t("links", { n: count })));

@@ -41,7 +41,7 @@ function cardParts({ card, reasons }, { t, text, opened }, level) {
   const toggle = () => {
     body.hidden = !body.hidden;
     opened.set(key, !body.hidden);
-    head.setAttribute("aria-expanded", String(!body.hidden));
+    head.ariaExpanded = String(!body.hidden);
   };
   const head = el(
     "button.card-head",

@@ -94,7 +94,7 @@ export function icon(name) {
   path.setAttribute("d", ICONS[name]);
   svg.setAttribute("class", `icon ${name}`);
   svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
+  svg.ariaHidden = "true";
   svg.append(path);
   return svg;
 }

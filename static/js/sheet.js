@@ -58,7 +58,8 @@ function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t,
   const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
   const rename = () => {
     const input = textField(draft.names.get(ref) ?? name, (words) => draft.names.set(ref, words));
-    input.setAttribute("aria-label", t("name_of", { name }));
+    input.ariaLabel = t("name_of", { name });
+    box.ariaLabel = name; // its label gives way to the field
     row.replaceChildren(box, input);
     input.focus();
     input.setSelectionRange(0, Math.max(0, name.lastIndexOf(".")));
@@ -74,7 +75,7 @@ function foot({ purpose, saving, trouble, preview }, ui) {
   const isWaiting = saving || (isUnread && !trouble);
   const label = t(saving ? "saving" : isUnread && trouble ? "retry" : purpose === "links" ? "save_links" : "save");
   const main = button(label, "confirm", () => !isWaiting && (isUnread ? actions.preview() : actions.confirm()), "primary");
-  if (isWaiting) main.setAttribute("aria-disabled", "true");
+  if (isWaiting) main.ariaDisabled = "true";
   const line = trouble && stateLine("bad", icon("alert"), sentence(trouble, t));
   const row = el("div.row", main, button(t("cancel"), "cancel", () => actions.close()));
   return el("footer", trouble && el("div", { role: "alert" }, line, details(trouble, ui)), row);

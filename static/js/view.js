@@ -35,7 +35,7 @@ export class View {
     show(region("header"), header(state, ui));
     show(region("headline"), headline(state, ui));
     show(region("banner"), banners(state, ui).map((notice) => noticePart(notice, "banner", ui)));
-    main.setAttribute("aria-busy", String(phase === "loading" || context?.incomplete === true));
+    main.ariaBusy = String(phase === "loading" || context?.incomplete === true);
     if (phase === "loading") show(main, [{ key: "skeleton", is: 0, build: () => /** @type {HTMLElement} */ (this.#skeleton) }]);
     else if (empty) show(main, [noticePart(empty, "empty", ui)]);
     else show(main, [{ key: `places ${this.#shown}`, is: 0, build: () => el("ul.places") }]);
@@ -64,7 +64,7 @@ function header({ phase, online, refreshing }, { t, actions }) {
   const isWaiting = phase === "loading" || refreshing;
   const health = !online ? "offline" : /failed|outside/.test(phase) ? "bad" : "ok";
   const refresh = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && actions.refresh());
-  if (isWaiting) refresh.setAttribute("aria-disabled", "true");
+  if (isWaiting) refresh.ariaDisabled = "true";
   return [
     { key: "product", is: 0, build: () => el("h1", t("product")) },
     { key: "health", is: health, build: () => el(`span.health.${health}`, t(`health_${health}`)) },

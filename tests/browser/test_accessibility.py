@@ -82,17 +82,23 @@ def test_what_a_screen_reader_finds_has_a_role_a_name_and_a_state(pinned: Desk) 
     """)
     pinned.bar.get_by_role("button", name="Choose what to save").click()
     expect(pinned.sheet.get_by_role("checkbox", name=re.compile("Original"))).to_be_visible(timeout=WAIT_MS)
-    expect(pinned.pane.locator("body")).to_match_aria_snapshot("""
+    expect(pinned.sheet).to_match_aria_snapshot("""
       - dialog "Save this e-mail":
-        - button "Back"
-        - heading "Save this e-mail" [level=2]
+        - banner:
+          - button "Back"
+          - heading "Save this e-mail" [level=2]
         - textbox "Subject": Your stand at the fair
         - group "Linked records":
-          - checkbox /Willow Timber/ [checked]
+          - list:
+            - listitem:
+              - 'checkbox "Willow Timber Ltd: first contact Lead" [checked]'
         - group "Attachments":
-          - checkbox /Original e-mail/
-        - button "Save this e-mail"
-        - button "Cancel"
+          - list:
+            - listitem:
+              - checkbox /Original e-mail/
+        - contentinfo:
+          - button "Save this e-mail"
+          - button "Cancel"
     """)
 
 

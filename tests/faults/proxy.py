@@ -1,0 +1,305 @@
+"""A TCP proxy on loopback that stands between the product and one remote, and misbehaves when it is told to.
+
+With `tls` it speaks HTTP/1.1 over TLS on both sides and knows requests; without, it passes bytes through (PostgreSQL) and what
+the client sends in one piece counts as a request. A Fault strikes the requests that it matches, before the remote has seen
+them, after it has acted, or in the middle of its reply, until it is lifted or used up.
+"""
+
+import http.client
+import select
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+LOOPBACK = "127.0.0.1"
+HOLD_S = 120.0  # how long a connection hangs that nobody lifts
+PIECE = 7  # bytes
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() then sends RST
+
+When = Literal["before", "after", "mid"]
+Deliver = Callable[[], bytes]
+"""Hand the request to the remote and return its reply."""
+
+
+@dataclass
+class Fault:
+    """What goes wrong with requests that hold `match` in "METHOD path" (with bytes: in what was sent).
+
+    `kind`: "latency" (wait `seconds`, then go on, also if the client has gone meanwhile), "hang" (say nothing until lifted, then
+    close), "reset" (RST), "cut" (close), "down" (reset every connection and refuse new ones until lifted), "slice" (the
+    reply in pieces of 7 bytes), "answer" (send `answer` in place of the remote's; "after": it has acted all the same).
+    """
+
+    kind: str
+    when: When = "before"
+    match: str = ""
+    seconds: float = 0.0
+    share: float = 0.5  # of the reply that is sent before "mid" strikes
+    answer: Callable[[bytes], Iterable[bytes]] = lambda _: ()  # given the remote's own reply, b"" if it did not act
+    times: int | None = None
+    strikes: int = 0
+    lifted: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Both sides' TLS: the certificate to show (key and chain, PEM) and the authority that the remote is checked against."""
+
+    server_pem: Path
+    ca_file: Path
+
+    def server(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server_pem)
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+
+class _Over(Exception):
+    """This connection ends here."""
+
+
+class Proxy:
+    """Listens on a free loopback port while it is open as a context. Thread-safe."""
+
+    def __init__(self, target_port: int, tls: Tls | None = None) -> None:
+        self._target = target_port
+        self._server_tls, self._client_tls = (tls.server(), tls.client()) if tls else (None, None)
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._live: set[socket.socket] = set()
+        self._busy = 0
+        self._quiet = threading.Condition(self._lock)
+        self._listener = self._bound(0)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"https://localhost:{self.port}"
+
+    def __enter__(self) -> "Proxy":
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lift()
+        self._refuse()
+        self._listener.close()
+
+    def strike(self, fault: Fault) -> Fault:
+        """Let this happen from now on."""
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def lift(self) -> None:
+        """End all faults, and wait until what they held has come to its end."""
+        with self._lock:
+            faults, self._faults = self._faults, []
+            for fault in faults:
+                fault.lifted.set()
+        if any(fault.kind == "down" and fault.strikes for fault in faults):
+            self._listen()
+        with self._quiet:
+            assert self._quiet.wait_for(lambda: self._busy == 0, HOLD_S / 2)
+
+    # Listening
+
+    def _bound(self, port: int) -> socket.socket:
+        """Return a socket that holds the port; until it listens, the kernel refuses connections."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((LOOPBACK, port))
+        return listener
+
+    def _listen(self) -> None:
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):  # the listener was closed
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _refuse(self) -> None:
+        """Reset all connections and refuse new ones."""
+        with self._lock:
+            old, self._listener = self._listener, self._bound(self.port)
+            live = list(self._live)
+        with suppress(OSError):
+            old.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        old.close()
+        for connection in live:
+            with suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                connection.shutdown(socket.SHUT_RDWR)
+
+    # One connection
+
+    def _serve(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._live.add(connection)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._server_tls is None:
+                self._pass_bytes(connection)
+            else:
+                connection.settimeout(HOLD_S)
+                connection = self._server_tls.wrap_socket(connection, server_side=True)
+                with self._lock:
+                    self._live.add(connection)
+                self._pass_requests(connection)
+        except (_Over, OSError, http.client.HTTPException):
+            pass
+        finally:
+            with self._lock:
+                self._live = {one for one in self._live if one.fileno() not in (-1, connection.fileno())}
+            connection.close()
+
+    def _pass_requests(self, client: socket.socket) -> None:
+        upstream = http.client.HTTPSConnection("localhost", self._target, timeout=HOLD_S, context=self._client_tls)
+        with client.makefile("rb") as incoming:
+            try:
+                while line := incoming.readline():
+                    method, path, _ = line.decode("latin-1").split(" ", 2)
+                    headers = http.client.parse_headers(incoming)
+                    body = incoming.read(int(headers.get("Content-Length", 0)))
+
+                    def deliver(method: str = method, path: str = path, headers: Any = headers, body: bytes = body) -> bytes:
+                        return _delivered(upstream, method, path, headers, body)
+
+                    self._exchange(client, f"{method} {path}", deliver)
+            finally:
+                upstream.close()
+
+    def _pass_bytes(self, client: socket.socket) -> None:
+        with socket.create_connection((LOOPBACK, self._target)) as server:
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                if server in ready:
+                    client.sendall(_received(server))
+                if client in ready:
+                    data = _received(client)
+
+                    def deliver(data: bytes = data) -> bytes:
+                        server.sendall(data)
+                        return _received(server)
+
+                    if not self._exchange(client, data.decode("latin-1"), deliver, is_paired=False):
+                        server.sendall(data)
+
+    # One exchange
+
+    def _exchange(self, client: socket.socket, line: str, deliver: Deliver, *, is_paired: bool = True) -> bool:
+        """Carry one request and its reply; return whether that was done, which without `is_paired` only a fault does."""
+        with self._taken(line) as fault:
+            if fault is None and not is_paired:
+                return False
+            if fault is None:
+                client.sendall(deliver())
+                return True
+            if fault.kind == "answer":
+                for part in fault.answer(deliver() if fault.when == "after" else b""):
+                    client.sendall(part)
+                raise _Over
+            if fault.when == "before":
+                self._trouble(fault, client)
+            reply = deliver()
+            sent = int(len(reply) * fault.share) if fault.when == "mid" else 0
+            client.sendall(reply[:sent])
+            if fault.when != "before":
+                self._trouble(fault, client)
+            size = PIECE if fault.kind == "slice" else max(1, len(reply))
+            for start in range(sent, len(reply), size):
+                client.sendall(reply[start : start + size])
+            return True
+
+    def _trouble(self, fault: Fault, client: socket.socket) -> None:
+        """Raises: _Over if the connection does not outlive it."""
+        if fault.kind == "latency":
+            fault.lifted.wait(fault.seconds)
+        if fault.kind == "hang":
+            fault.lifted.wait(HOLD_S)
+            raise _Over
+        if fault.kind == "down":
+            self._refuse()
+            raise _Over
+        if fault.kind == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            raise _Over
+        if fault.kind == "cut":
+            if isinstance(client, ssl.SSLSocket):
+                client.settimeout(0)
+                with suppress(OSError):
+                    client.unwrap()  # an orderly end of TLS: only HTTP's own framing shows that something is missing
+            raise _Over
+
+    @contextmanager
+    def _taken(self, line: str) -> Iterator[Fault | None]:
+        """Find the fault that strikes this request, and be busy while it does."""
+        with self._lock:
+            fault = next((one for one in self._faults if one.match in line), None)
+            if fault is not None:
+                fault.strikes += 1
+                self._busy += 1
+                if fault.times == fault.strikes:
+                    self._faults.remove(fault)
+        try:
+            yield fault
+        finally:
+            if fault is not None:
+                with self._quiet:
+                    self._busy -= 1
+                    self._quiet.notify_all()
+
+
+def _received(peer: socket.socket) -> bytes:
+    data = peer.recv(65536)
+    if not data:
+        raise _Over
+    return data
+
+
+def _delivered(upstream: http.client.HTTPSConnection, method: str, path: str, headers: Any, body: bytes) -> bytes:
+    upstream.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers.items():
+        upstream.putheader(name, value)
+    upstream.endheaders(body)
+    reply = upstream.getresponse()
+    content = reply.read()
+    lines = [f"{n}: {v}" for n, v in reply.getheaders() if n.lower() not in ("content-length", "connection", "transfer-encoding")]
+    length = [] if reply.status == 204 else [f"Content-Length: {len(content)}"]
+    return "\r\n".join([f"HTTP/1.1 {reply.status} {reply.reason}", *lines, *length, "", ""]).encode("latin-1") + content
+
+
+class Trap:
+    """A server that nobody may ever reach; it remembers who did."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.url = f"https://localhost:{self._listener.getsockname()[1]}/elsewhere"
+        self.caught: list[bytes] = []  # what each connection said first
+
+    def __enter__(self) -> "Trap":
+        threading.Thread(target=self._catch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _catch(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.settimeout(1)
+                    self.caught.append(connection.recv(65536))
