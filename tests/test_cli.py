@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from defusedxml import ElementTree
+from lxml import etree
 
 from server.cli import main
 from server.config import Settings
@@ -200,7 +200,7 @@ def test_the_doctor_names_codes_that_the_tenant_does_not_have(ssi: Ssi, world: W
 def test_the_manifest_has_this_installations_origin(ssi: Ssi, settings: Settings) -> None:
     shown = ssi("manifest", "--public-url", "https://pane.example.com/")
     assert shown.code == 0
-    ElementTree.fromstring(shown.out.encode())
+    etree.fromstring(shown.out.encode())
     assert "https://pane.example.com/sidebar" in shown.out
     assert "localhost:8400" not in shown.out
     assert settings.client_id in shown.out
