@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -147,14 +148,16 @@ class Gateway:
     def _client(self) -> httpx.Client:
         client: httpx.Client | None = getattr(self._local, "client", None)
         if client is None:
-            client = httpx.Client(
+            pool = httpx.HTTPTransport(
                 verify=self._ssl,
                 proxy=self._proxy,
                 trust_env=False,
-                follow_redirects=False,
-                headers={"User-Agent": "ssi-sidebar"},
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=20),
             )
+            client = httpx.Client(
+                transport=pool, trust_env=False, follow_redirects=False, headers={"User-Agent": "ssi-sidebar"}
+            )
+            weakref.finalize(client, pool.close)  # with the thread whose client it was
             # Cookies belong to a person's session with C4C and are sent by hand; a jar here would mix people.
             client.cookies.jar.set_policy(_NoCookies())
             self._local.client = client

@@ -50,9 +50,12 @@ def build(seed: int = 20261122) -> World:
     return _build(seed, _Size(6, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 25, 25, 25, 25)))
 
 
-def small(seed: int = 20261122) -> World:
-    """Return a World with every case of `build()` and little else, cheap enough to make for each test."""
-    return _build(seed, _Size(3, 3, 6, 2, 2, 3, 3, 4, (0, 4, 2)))
+def small(seed: int = 20261122, *, people: int = 3) -> World:
+    """Return a World with every case of `build()` and little else, cheap enough to make for each test.
+
+    `people` are those with a mailbox and the product, 3 to 12.
+    """
+    return _build(seed, _Size(people, 3, 6, 2, 2, 3, 3, 4, (0, 4, 2)))
 
 
 def items(world: World, person: Person) -> list[dict[str, Any]]:

@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from io import BytesIO
 from types import TracebackType
 from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.test import run_wsgi_app
 
 from simulator.world import GetWorld, World
 
@@ -25,6 +27,27 @@ class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
+
+    def run_wsgi(self) -> None:
+        """Answer one request and keep the connection. Werkzeug's own closes it each time, since it may leave a body unread."""
+        if self.headers.get("Transfer-Encoding"):
+            self.close_connection = True  # no client of ours sends without a length
+            self.send_error(411)
+            return
+        environ = self.make_environ()
+        environ["wsgi.input"] = BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        answer, status, headers = run_wsgi_app(self.server.app, environ, buffered=True)
+        body = b"".join(answer)
+        code, _, reason = status.partition(" ")
+        self.send_response(int(code), reason)
+        for name, value in headers:
+            self.send_header(name, value)
+        if "Content-Length" not in headers and code not in ("204", "304"):
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
 
     def log(self, type: str, message: str, *args: object) -> None:
         """Say nothing: the World keeps the access log."""

@@ -47,10 +47,14 @@ def eventually(happens: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:
 
 @dataclass
 class Installed:
-    """An installation and whatever of it runs. Use it as a context: what still runs at the end is killed."""
+    """An installation and whatever of it runs. Use it as a context: what still runs at the end is killed.
+
+    `database` is the URL of an empty database; without one it is SQLite in `folder`.
+    """
 
     simulator: Simulator
     folder: Path
+    database: str = ""
     port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
@@ -61,7 +65,7 @@ class Installed:
         document = self.simulator.provisioning()
         self.environment = {
             **document["environment"],
-            "SSI_DATABASE_URL": f"sqlite:///{self.folder / 'ssi.sqlite'}",
+            "SSI_DATABASE_URL": self.database or f"sqlite:///{self.folder / 'ssi.sqlite'}",
             "SSI_KEY_FILE": str(key),
             "SSI_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
             **SHORT,
@@ -77,9 +81,9 @@ class Installed:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def serve(self, **environment: str) -> None:
+    def serve(self, *, processes: int = 1, **environment: str) -> None:
         """Start the server; return when it answers."""
-        self._start("serve", "--port", str(self.port), **environment)
+        self._start("serve", "--port", str(self.port), "--processes", str(processes), **environment)
         eventually(self.answers)
 
     def work(self) -> None:

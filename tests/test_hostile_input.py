@@ -28,7 +28,7 @@ from tests.payloads import ALL
 
 SAVED = MARKS["saved"].name
 PROBLEM = {"type", "title", "status", "code", "detail", "request_id"}
-SENTENCE = r"[A-Z“].{8,400}\.?"
+SENTENCE = r"[A-Z].{8,400}\."
 UNASKABLE = re.compile(r"[*\x00-\x1f\x7f-\x9f\ufffe\uffff]")  # C4C has a wildcard that nothing escapes, and no such characters
 IS_NO_NAME = re.compile(r"[/\\\x00-\x1f\u202a-\u202e]|^\.{0,2}$")
 
@@ -125,8 +125,7 @@ def test_a_hostile_id_never_becomes_another_path(me: Api, world: World) -> None:
         hostile = {**item, "id": payload}
         for path, body in (
             ("/context", {"item": hostile}),
-            ("/saves/preview", {"item": {**hostile, "id_form": "ews"}}),
-            ("/saves", {"item": hostile, "links": []}),
+            ("/saves", {"item": {**hostile, "id_form": "ews"}, "links": []}),
         ):
             response = me.post(path, body)
             statuses[response.status_code] += 1
@@ -134,14 +133,14 @@ def test_a_hostile_id_never_becomes_another_path(me: Api, world: World) -> None:
                 assert problem(response)["status"] in (404, 422), (path, payload, response.text)
     assert_nothing_but_our_calls(world)
     assert list(world.events("c4c", "create")) == []
-    print(f"hostile ids: {3 * len(ALL)} tries, statuses {dict(statuses)}")
+    print(f"hostile ids: {2 * len(ALL)} tries, statuses {dict(statuses)}")
 
 
 @pytest.mark.parametrize("place", ["save_id", "type", "id", "ref"])
 def test_a_hostile_choice_is_refused(me: Api, world: World, place: str) -> None:
     item = me.item("with_attachment_known_contact")
     statuses: Counter[int] = Counter()
-    for payload in ALL if place in ("type", "id") else ALL[::4]:
+    for payload in ALL if place in ("type", "id") else ALL[::3] if place == "save_id" else ALL[::12]:
         if place == "save_id":
             quoted = "".join(f"%{byte:02X}" for byte in payload.encode())
             responses = [me.get(f"/saves/{quoted}"), me.send("POST", f"/saves/{quoted}/retry")]
@@ -160,6 +159,9 @@ def test_a_hostile_choice_is_refused(me: Api, world: World, place: str) -> None:
 
 
 # Save
+
+
+THREE_HUNDRED = [number for number in range(len(ALL)) if number % 10 not in (1, 4, 7)]  # of every kind
 
 
 def word(text: str) -> str:
@@ -223,8 +225,8 @@ def test_a_hostile_message_is_saved_as_the_text_that_it_is(me: Api, world: World
     me.save("known_contact")
     own_categories = {category.name for category in world.mailbox(me.person.email).categories.values()}
     files = 0
-    for number, payload in enumerate(ALL):
-        item = delivered(me, number)
+    for number in THREE_HUNDRED:
+        payload, item = ALL[number], delivered(me, number)
         before = len(list(world.saved_activities()))
         response = me.save(item, subject=payload)
         assert response.status_code == 201, (payload, response.text[:300])
@@ -246,13 +248,13 @@ def test_a_hostile_message_is_saved_as_the_text_that_it_is(me: Api, world: World
         assert [name for name in names if IS_NO_NAME.search(name)] == [], payload
         contents = sorted(row["Binary"] for row in children(world, activity, "files"))
         assert contents == [b"one", b"two"], payload
-        assert me.categories(item) == ([] if is_ours(payload) else [payload]) + ["Private", SAVED], payload
+        assert sorted(me.categories(item)) == sorted({"Private", SAVED} | ({payload} if not is_ours(payload) else set())), payload
         assert activity["OwnerPartyID"] == me.person.employee_id, payload
         assert children(world, activity, "parties") == []
         assert children(world, activity, "references") == []
     assert_nothing_but_our_calls(world)
     assert {c.name for c in world.mailbox(me.person.email).categories.values()} == own_categories
-    print(f"hostile saves: {len(ALL)} messages in 10 fields each, {files} files")
+    print(f"hostile saves: {len(THREE_HUNDRED)} messages with a payload in 10 fields each, {files} files")
 
 
 def test_a_hostile_name_for_a_file_is_a_name(me: Api, world: World) -> None:
@@ -312,8 +314,8 @@ def whole_body(me: Api) -> dict[str, Any]:
 
 
 WRONG: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1.5, 2**70, "", "x", "0", [], [[]], [None], ["x"], {}, {"x": 1}, {"address": None},
-    [{"address": ["x"]}], {"$ref": "#"}, {"__proto__": 1}, "x" * 1_001, "\x00", ["x"] * 2_001, [{}] * 600,
+    None, True, 0, -1, 1.5, 2**70, "", "x", [], [[]], [None], ["x"], {}, {"x": 1}, [{"address": ["x"]}], {"__proto__": 1},
+    "x" * 1_001, "\x00", [{}] * 600,
 )  # fmt: skip
 
 
@@ -389,7 +391,8 @@ BODIES: dict[str, tuple[bytes, set[int]]] = {
     "900 levels": (b'{"links": [], "item": {"id": ' + deep(900) + b"}}", {400, 422}),
     "cut": (b'{"item": {"id": "x', {400}),
     "two values": (b"{}{}", {400}),
-    "not a number": (b'{"item": NaN, "links": []}', {400, 422}),
+    "not a number": (b'{"item": NaN, "links": []}', {400}),
+    "infinity": (b'{"item": -Infinity, "links": []}', {400}),
     "a number of 100,000 digits": (b'{"item": ' + b"9" * 100_000 + b"}", {400, 422}),
     "an exponent": (b'{"item": 1e999999}', {400, 422}),
     "UTF-16": ('{"item": {}}'.encode("utf-16"), {400, 422}),
@@ -397,8 +400,8 @@ BODIES: dict[str, tuple[bytes, set[int]]] = {
     "a byte order mark": (b'\xef\xbb\xbf{"item": {}}', {400, 422}),
     "bytes that are no text": (b'{"item": "\xff\xfe"}', {400}),
     "half a character": (b'{"item": "\\ud800"}', {400, 422}),
-    "the same member a thousand times": (b"{" + b'"item": 1,' * 1_000 + b'"links": []}', {422}),
-    "100,000 members": (b"{" + b",".join(b'"m%d": 1' % n for n in range(70_000)) + b"}", {400, 422}),
+    "a member twice": (b'{"item": {}, "links": [], "item": {}}', {400}),
+    "70,000 members": (b"{" + b",".join(b'"m%d": 1' % n for n in range(70_000)) + b"}", {400}),
     "comments": (b'{"item": {} /* x */}', {400}),
     "XML": (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "x">]><x>&a;</x>', {400}),
     "a NUL": (b"\x00", {400}),

@@ -10,14 +10,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import schemathesis
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from schemathesis.engine import events, from_schema
 
 from simulator.world import World
 from tests.api import Api
 
 SEED = 20261122
-EXAMPLES = 30  # of each call in a phase; the boundaries are counted by the description itself
+EXAMPLES = 20  # of each call in a phase; the boundaries are counted by the description itself
 LIKELY_ID = "0"
 
 
@@ -40,9 +42,6 @@ def configuration(me: Api) -> dict[str, Any]:
 
 
 def test_the_api_keeps_to_its_description(app: APIFlask, me: Api, world: World, configuration: dict[str, Any]) -> None:
-    import schemathesis  # here, because it takes a second that every other test would wait for
-    from schemathesis.engine import events, from_schema
-
     me.message(me.item("with_attachment_known_contact")).ews_id = LIKELY_ID
     schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app, config=schemathesis.Config.from_dict(configuration))
     requests: Counter[str] = Counter()
@@ -58,10 +57,12 @@ def test_the_api_keeps_to_its_description(app: APIFlask, me: Api, world: World, 
             statuses.update(i.response.status_code for i in event.recorder.interactions.values() if i.response is not None)
             for check in (check for checks in event.recorder.checks.values() for check in checks):
                 if (info := check.failure_info) is not None:
-                    faults[event.recorder.label, info.failure.title] = f"{info.failure.message}\n{info.code_sample[:800]}"
+                    faults.setdefault(
+                        (event.recorder.label, info.failure.message[:80]), f"{check.name}\n{info.code_sample[:800]}"
+                    )
     print(f"schemathesis: seed {SEED}, requests {dict(requests)}, statuses {dict(sorted(statuses.items()))}")
-    assert not faults, "\n\n".join(f"{label}: {title}\n{what}" for (label, title), what in faults.items())
-    assert min(requests["coverage"], requests["fuzzing"], requests["stateful"]) > 100
+    assert not faults, "\n\n".join(f"{label}: {message}\n{what}" for (label, message), what in faults.items())
+    assert (requests["coverage"] > 500, requests["fuzzing"] > 100, requests["stateful"] > 20) == (True, True, True)
     assert list(world.saved_activities()), "no request was good enough to be a save"
     assert {200, 201, 404, 422} <= statuses.keys()
 
@@ -72,8 +73,7 @@ def test_no_call_works_without_a_token(client: FlaskClient) -> None:
             url = path.replace("{save_id}", "0" * 32)
             for header in ({}, {"Authorization": "Bearer x.y.z"}, {"Authorization": ""}):
                 response = client.open(url, method=method.upper(), headers=header, json={} if method == "post" else None)
-                assert response.status_code in (401, 422), (method, path)
-                assert response.status_code == 401 or method == "post", (method, path)
+                assert response.status_code == 401, (method, path)  # also where the body is wrong: nobody may learn what is right
 
 
 def test_every_error_is_described_as_a_problem(client: FlaskClient) -> None:

@@ -289,7 +289,7 @@ def _subject_within(part: Part) -> str:
     return Headers(re.split(rb"\n\r?\n", block.lstrip(b"\r\n"), maxsplit=1)[0]).text("Subject")
 
 
-_NOT_IN_NAME = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_NOT_IN_NAME = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def safe_name(name: str) -> str:

@@ -35,8 +35,9 @@ _FIELD_NAME = re.compile(r"[!-9;-~]+\Z")
 _WORD = re.compile(r"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,30})?\?([bBqQ])\?([^?]*)\?=")
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _SECTION = re.compile(r"([^*]+)\*(?:([0-9]{1,4})(\*)?)?\Z")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Of each plane's two noncharacters those that XML, and with it C4C, cannot hold.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]+")
+_CONTROL_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _HEAD_END = re.compile(rb"\n\r?\n")
 _SLICE = 1024 * 1024

@@ -80,8 +80,8 @@ def preview(deps: Deps, caller: Caller, item: Item) -> Preview:
     """
     _, material = _open(deps, caller, item)
     context = look_up(deps, caller.principal, item, anyway=True)
-    offered = tuple(offered(caller.principal, a) for a in material.parsed.message.attachments)
-    return Preview(material.parsed.message.subject, tuple(card.record for card in context.cards), offered)
+    offers = tuple(offered(caller.principal, a) for a in material.parsed.message.attachments)
+    return Preview(material.parsed.message.subject, tuple(card.record for card in context.cards), offers)
 
 
 def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:

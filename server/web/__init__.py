@@ -17,6 +17,7 @@ from server.web import api, pages, problems
 from server.wiring import Face
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_MEMBERS = 100  # of one object
 
 
 def create_app(deps: Deps, face: Face) -> APIFlask:
@@ -52,10 +53,12 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
 
 
 def _as_it_is(spec: Any) -> Any:
-    """Mend what APIFlask describes by itself: a body may not be left out, and every error is a Problem."""
+    """Mend what APIFlask describes by itself: a body may not be left out, ids are ours, and every error is a Problem."""
     for call in (call for calls in spec["paths"].values() for call in calls.values()):
         if "requestBody" in call:
             call["requestBody"]["required"] = True
+        for parameter in call.get("parameters", ()):
+            parameter["schema"]["pattern"] = "^[0-9a-f]{32}$"
         for status, answer in call["responses"].items():
             if status >= "400":
                 answer["content"].pop("application/json", None)
@@ -63,13 +66,27 @@ def _as_it_is(spec: Any) -> Any:
 
 
 class _Json(DefaultJSONProvider):
-    """JSON in which nesting too deep to be read is an error of the sender."""
+    """JSON in which what is nested too deeply, said twice, or no JSON at all (NaN) is an error of the sender."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         try:
-            return super().loads(s, **kwargs)
+            return super().loads(s, object_pairs_hook=_members, parse_constant=_refused, **kwargs)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object before each of its hundred thousand members is looked at, and one that two readers take differently."""
+    if len(pairs) > MAX_MEMBERS:
+        raise ValueError("too many members")
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+def _refused(constant: str) -> None:
+    raise ValueError("no JSON")
 
 
 def _observe(app: APIFlask) -> None:

@@ -52,11 +52,17 @@ def blueprint(deps: Deps) -> APIBlueprint:
         if request.content_length and not request.is_json:
             raise UnsupportedMediaType
 
+    @bp.before_request
+    def _only_known_people() -> None:
+        """Know who calls before anything of the body is read. A preflight carries no token."""
+        if request.method != "OPTIONS":
+            g.caller = _identified(deps)
+
     @bp.get("/me")
     @bp.output(m.MeOut)
     @bp.doc(summary="Who am I, and which mailbox", security="bearer", responses=_documented(401, 403, 503))
     def me() -> m.MeOut:
-        principal = _caller(deps).principal
+        principal = _caller().principal
         connection = connections.own_connection(deps, principal)
         return m.MeOut(
             user=m.PersonOut(name=principal.user.name, email=principal.user.email),
@@ -80,7 +86,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.output(m.ContextOut)
     @bp.doc(summary="Who is on this message, and is it saved", security="bearer", responses=_documented(*_BODY, 401, 403, 503))
     def look_up(body: m.ContextIn) -> m.ContextOut:
-        caller = _caller(deps)
+        caller = _caller()
         found = context.look_up(
             deps,
             caller.principal,
@@ -97,7 +103,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.output(m.PreviewOut)
     @bp.doc(summary="What a save would hold", security="bearer", responses=_documented(*_BODY, 401, 403, 404, 503))
     def preview(body: m.PreviewIn) -> m.PreviewOut:
-        return m.preview_out(saving.preview(deps, _caller(deps), body.item.value()))
+        return m.preview_out(saving.preview(deps, _caller(), body.item.value()))
 
     @bp.post("/saves")
     @bp.input(m.SaveIn, arg_name="body")
@@ -109,13 +115,13 @@ def blueprint(deps: Deps) -> APIBlueprint:
         responses={200: "Saved before", 202: "Accepted, not finished", **_documented(*_BODY, 401, 403, 404, 409, 503)},
     )
     def save(body: m.SaveIn) -> Any:
-        return _answer(saving.accept(deps, _caller(deps), body.item.value(), body.wish()))
+        return _answer(saving.accept(deps, _caller(), body.item.value(), body.wish()))
 
     @bp.get("/saves/<string(length=32):save_id>")
     @bp.output(m.SaveOut)
     @bp.doc(summary="State of a save", security="bearer", responses=_documented(401, 403, 404, 503))
     def save_state(save_id: str) -> m.SaveOut:
-        return m.save_out(saving.status(deps, _caller(deps).principal, save_id))
+        return m.save_out(saving.status(deps, _caller().principal, save_id))
 
     @bp.post("/saves/<string(length=32):save_id>/retry")
     @bp.output(m.SaveOut)
@@ -125,7 +131,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
         responses={202: "Accepted, not finished", **_documented(401, 403, 404, 409, 422, 503)},
     )
     def retry(save_id: str) -> Any:
-        outcome = saving.retry(deps, _caller(deps), save_id)
+        outcome = saving.retry(deps, _caller(), save_id)
         answer, status = _answer(outcome), 200
         return answer if isinstance(answer, Response) else (answer[0], 202 if answer[1] == 202 else status)
 
@@ -141,7 +147,12 @@ def _answer(outcome: saving.Outcome) -> Any:
     return m.save_out(outcome), 200 if outcome.was_saved_before else 201
 
 
-def _caller(deps: Deps) -> Caller:
+def _caller() -> Caller:
+    caller: Caller = g.caller
+    return caller
+
+
+def _identified(deps: Deps) -> Caller:
     """Return who calls. Raises: NeedsReauth, Forbidden, Transient."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

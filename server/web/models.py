@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.domain.message import Address
+from server.domain.mime import clean
 from server.domain.records import RecordRef, RecordType
 from server.services.context import Context, Item
 from server.services.saving import Outcome, Preview
@@ -101,7 +102,7 @@ class SaveIn(Model):
     def wish(self) -> Wish:
         chosen = None if self.attachments is None else tuple(Chosen(c.ref, c.name) for c in self.attachments)
         links = tuple(dict.fromkeys(link.value() for link in self.links))
-        return Wish(links, self.subject or None, chosen, self.include_eml)
+        return Wish(links, clean(self.subject or "") or None, chosen, self.include_eml)
 
 
 class FieldOut(Model):

@@ -6,6 +6,7 @@ once with its trace, and is answered as a 500 that says nothing but the request 
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,8 @@ from werkzeug.exceptions import HTTPException
 from server import errors, logs
 
 log = logs.get(__name__)
+
+MAX_FIELD = 200  # characters of a member's path, of which the sender may have made up any part
 
 _STATUSES: tuple[tuple[type[errors.SsiError], int, str], ...] = (
     (errors.RateLimited, 503, "busy"),
@@ -76,7 +79,7 @@ def _of_tree(error: errors.SsiError) -> Response:
 def _of_http(error: HTTPException) -> Response:
     status = error.code or 500
     details = {
-        400: "The request cannot be read.",
+        400: "The request cannot be read as JSON.",
         404: "There is nothing at this address.",
         405: "This address does not take that method.",
         413: "The request is too large.",
@@ -92,13 +95,14 @@ def _of_ours(error: Exception) -> Response:
 
 
 def _invalid(detail: Any) -> Response:
-    """Name the first wrong member by its path; the value itself is never repeated."""
+    """Say which member is the first that is wrong, by its path, and why; the value itself is never repeated."""
     place = next(iter(detail or {}), "")
     members = (detail or {}).get(place) or {}
-    field = next(iter(members), "") if isinstance(members, dict) else ""
+    field = str(next(iter(members), ""))[:MAX_FIELD] if isinstance(members, dict) else ""
     reasons = members.get(field) if isinstance(members, dict) else members
-    reason = reasons[0] if isinstance(reasons, list) and reasons else "The request is not what this address takes."
-    return problem(422, "invalid", str(reason), field=field or None)
+    reason = str(reasons[0]) if isinstance(reasons, list) and reasons else "this address takes something else"
+    reason = re.sub(r" or instance of \w+", "", reason[:1].lower() + reason[1:])  # the names of our classes help nobody
+    return problem(422, "invalid", f"The request is refused because of “{field}”: {reason}.", field=field or None)
 
 
 def _code(status: int) -> str:

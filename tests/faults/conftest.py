@@ -5,8 +5,10 @@ installation serves all tests of this folder in a process, since each takes a me
 is composed anew.
 """
 
+import gc
 import re
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from server.web import create_app
 from server.worker import Dispatcher
 from simulator import demo
 from simulator.ports import Simulator
-from simulator.world import World
+from simulator.world import StoredMessage, World
 from tests.api import Api, Item
 from tests.conftest import Installation, _set_up, _settings, new_database
 from tests.faults.proxy import Proxy, Tls, Trap
@@ -55,11 +58,24 @@ class House:
     identity: Proxy
     trap: Trap
     database: Proxy | None = None
+    people: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 4))  # whose threads call the API
     deps: list[Deps] = field(default_factory=list)
 
     @property
     def world(self) -> World:
         return self.simulator.world
+
+    def close(self) -> None:
+        """End all processes. Their connections are dropped as by a process that ends, here and not when some other test runs."""
+        self.people.shutdown()
+        while self.deps:
+            deps = self.deps.pop()
+            deps.background.shutdown()
+            deps.store.close()
+        del deps
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def remote(self, name: str) -> Proxy:
         return getattr(self, name)
@@ -79,6 +95,14 @@ class House:
     def forward(self, seconds: float) -> None:
         self.world.clock_skew += timedelta(seconds=seconds)
 
+    def sign_out(self, process: "Process") -> None:
+        """Have the stored sign-in to the mailbox and its categories forgotten, so that both are asked for anew."""
+        with process.deps.store.transaction() as tx:
+            (user,) = [u for t in tx.tenants() for u in tx.users(t.id) if u.email == self.world.people[0].email]
+            connection = tx.connection_of(user.id, "graph")
+        if connection is not None:
+            process.deps.vault.forget(connection.id)
+
     def message(self, case: str = "known_contact", files: dict[str, int] | None = None) -> Item:
         """Put a copy of a demo message with an identity of its own into its mailbox; return it as Outlook describes it."""
         owner, ref = self.world.cases[case]
@@ -87,7 +111,7 @@ class House:
         mime = re.sub(rb"(?im)^message-id:[^\r\n]*", f"Message-ID: <{one}@fault.example>".encode(), kept.mime, count=1)
         if files:
             mime = with_files(mime, files)
-        fresh = replace(kept, mime=mime, categories=[], immutable_id="AAkALg" + one, ews_id="AAMk/" + one + "=")
+        fresh = StoredMessage(mime, kept.folder, kept.received_at, immutable_id="AAkALg" + one, ews_id="AAMk/" + one + "=")
         mailbox.messages[fresh.immutable_id] = fresh
         return demo.item(mailbox, fresh)
 
@@ -106,13 +130,12 @@ class Process:
 
     def answered(self, call: Callable[[], TestResponse]) -> TestResponse:
         """Return the answer to a call; a call that nothing ends fails the test."""
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(call)
-            try:
-                return future.result(PATIENCE_S)
-            except FutureTimeout:
-                self.house.lift()
-                pytest.fail(f"no answer within {PATIENCE_S:.0f} s")
+        future = self.house.people.submit(call)
+        try:
+            return future.result(PATIENCE_S)
+        except FutureTimeout:
+            self.house.lift()
+            pytest.fail(f"no answer within {PATIENCE_S:.0f} s")
 
 
 @pytest.fixture(scope="package")
@@ -136,9 +159,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         _set_up(settings, document)
         house = House(simulator, settings, trap=trap, **proxies)
         yield house
-        for deps in house.deps:
-            deps.background.shutdown()
-            deps.store.close()
+        house.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""A save is carried out exactly once: under kills, cut replies, races and random histories, judged by the simulator's own log."""
