@@ -13,6 +13,7 @@ import click
 from gunicorn.app.base import BaseApplication
 
 from server import logs, wiring
+from server.auth.secrets import create_key_file
 from server.config import Settings
 from server.errors import InvalidInput, SsiError
 from server.services import provisioning
@@ -111,6 +112,13 @@ def worker() -> None:
     dispatcher.start()
     stopped.wait()
     dispatcher.stop()
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def key(file: Path) -> None:
+    """Make the key file (SSI_KEY_FILE) of a new installation. Keep it apart from the database's backups."""
+    create_key_file(file)
 
 
 @cli.command()
@@ -232,7 +240,28 @@ def user_add(
     deps = wiring.build(_settings())
     user_id = provisioning.add_user(deps, tenant, organization, email=email, name=name, c4c_user_id=c4c_user, identity=identity)
     if check:
-        provisioning.confirm_user(deps, user_id)
+        try:
+            provisioning.confirm_user(deps, user_id)
+        except SsiError:
+            with deps.store.transaction() as tx:
+                tx.remove_user(user_id)
+            raise
+
+
+@user.command("disable")
+@click.argument("tenant")
+@click.argument("email")
+def user_disable(tenant: str, email: str) -> None:
+    """Refuse a person from now on."""
+    provisioning.set_user_enabled(wiring.build(_settings()), tenant, email, False)
+
+
+@user.command("enable")
+@click.argument("tenant")
+@click.argument("email")
+def user_enable(tenant: str, email: str) -> None:
+    """Admit a person again."""
+    provisioning.set_user_enabled(wiring.build(_settings()), tenant, email, True)
 
 
 @user.command("list")

@@ -154,9 +154,7 @@ class Gateway:
                 trust_env=False,
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=20),
             )
-            client = httpx.Client(
-                transport=pool, trust_env=False, follow_redirects=False, headers={"User-Agent": "ssi-sidebar"}
-            )
+            client = httpx.Client(transport=pool, trust_env=False, follow_redirects=False, headers={"User-Agent": "ssi-sidebar"})
             weakref.finalize(client, pool.close)  # with the thread whose client it was
             # Cookies belong to a person's session with C4C and are sent by hand; a jar here would mix people.
             client.cookies.jar.set_policy(_NoCookies())

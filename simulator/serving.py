@@ -49,6 +49,10 @@ class _Handler(WSGIRequestHandler):
             self.wfile.write(body)
         self.wfile.flush()
 
+    def finish(self) -> None:
+        with suppress(OSError):  # what a client that went first did not take
+            super().finish()
+
     def log(self, type: str, message: str, *args: object) -> None:
         """Say nothing: the World keeps the access log."""
 

@@ -209,3 +209,11 @@ def me(api: Callable[..., Api]) -> Api:
 @pytest.fixture
 def colleague(api: Callable[..., Api]) -> Api:
     return api(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole matrices of kills and faults take minutes; the ordinary run has samples of them in test_convergence and test_save_faults."""
+    for item in items:
+        if {"exactly_one", "faults"} & set(item.path.parts):
+            item.add_marker(pytest.mark.soak)

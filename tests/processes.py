@@ -29,6 +29,7 @@ PATIENCE_S = 30.0
 SHORT = {
     "SSI_LEASE_S": "1.5",
     "SSI_UNKNOWN_SETTLE_S": "1.0",
+    "SSI_IDENTITY_TIMEOUT_S": "2.0",
     "SSI_POLL_S": "0.1",
     "SSI_THREADS": "4",
     "SSI_WORKER_THREADS": "1",

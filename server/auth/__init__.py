@@ -29,8 +29,6 @@ from server.store import Connection, Store
 _MARGIN = timedelta(seconds=60)  # a token handed out is good for at least so long
 _TRUST = timedelta(seconds=60)  # then memory asks the row again
 _KEY_TRUST = timedelta(minutes=5)
-_LEASE_S = 30.0  # longer than an exchange, which is at most two calls of Settings.identity_timeout_s
-_WAIT_S = 35.0  # outlasts the lease of a holder that died
 _POLL_S = 0.1
 _REMEMBERED = 10_000
 _KEPT_TOKENS = 4  # access tokens per connection, one for each set of scopes
@@ -70,7 +68,10 @@ class _Credentials:
 
 
 class TokenVault:
-    """Valid access tokens for connections, sealed secrets for everybody. Thread-safe; one per process."""
+    """Valid access tokens for connections, sealed secrets for everybody. Thread-safe; one per process.
+
+    `lease_s` is how long an exchange may hold a connection: longer than two calls of the sign-in service take at most.
+    """
 
     def __init__(
         self,
@@ -79,12 +80,14 @@ class TokenVault:
         entra: Entra,
         now: Callable[[], datetime],
         *,
+        lease_s: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._entra = entra
         self._now = now
+        self._lease_s = lease_s
         self._sleep = sleep
         self._lock = threading.Lock()
         self._remembered: OrderedDict[tuple[str, frozenset[str]], tuple[_AccessToken, datetime]] = OrderedDict()
@@ -271,7 +274,7 @@ class TokenVault:
         """Hold the connection's lease, waiting for another process if need be. Raises: Transient if that takes too long."""
         waited = 0.0
         while (fence := self._lease(connection_id)) is None:
-            if waited >= _WAIT_S:
+            if waited > self._lease_s + _POLL_S:  # outlasts a holder that died
                 raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
             self._sleep(_POLL_S)
             waited += _POLL_S
@@ -283,4 +286,4 @@ class TokenVault:
 
     def _lease(self, connection_id: str) -> int | None:
         with self._store.transaction() as tx:
-            return tx.lease_connection(connection_id, self._now(), _LEASE_S)
+            return tx.lease_connection(connection_id, self._now(), self._lease_s)

@@ -41,6 +41,7 @@ log = logs.get(__name__)
 UNKNOWN_LOOK_S = (4.0, 15.0)  # how often an unknown outcome is looked up, at first and at the longest
 MAX_REASON = 400  # characters
 MAX_RUNS = 3  # how many newer wishes are taken up under one lease
+CHANGE_REFUSED = "change_refused"  # code of a saved request that could not be changed as its user wished
 HIDDEN = "hidden"  # code of a saved request whose activity C4C does not show to its user
 NAMES = {mark_id: mark.name for mark_id, mark in MARKS.items()}
 _POLL_S = 0.1
@@ -390,7 +391,16 @@ class _Run:
             self.settle_mark()
 
     def fail(self, code: str, reason: str) -> None:
-        """Give up until the person does something. The wish is kept for Retry."""
+        """Give up until the person does something. The wish is kept for Retry.
+
+        What C4C had before stays saved: then only the change is refused, and given up.
+        """
+        if self.request.state == "saved" and self.save.activity_id is not None:
+            due = self.deps.now() + timedelta(seconds=_backoff_s(1))
+            self._change(code=CHANGE_REFUSED, reason=reason[:MAX_REASON], payload=None, mark="saved", next_due_at=due)
+            log.info("change of a save refused", code=code)
+            self.settle_mark()
+            return
         self._change(state="failed", code=code[:40], reason=reason[:MAX_REASON], next_due_at=None, mark="error")
         log.info("save failed", code=code)
         self.settle_mark()

@@ -342,6 +342,10 @@ class Transaction:
         query = sa.select(t.user).where(t.user.c.tenant_id == tenant_id).order_by(t.user.c.email_key)
         return [_user(row) for row in self._db.execute(query)]
 
+    def remove_user(self, user_id: str) -> None:
+        """Remove a person and everything that is theirs."""
+        self._db.execute(t.user.delete().where(t.user.c.id == user_id))
+
     def set_user_enabled(self, user_id: str, enabled: bool) -> None:
         self._db.execute(t.user.update().where(t.user.c.id == user_id).values(enabled=enabled))
 

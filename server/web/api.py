@@ -140,7 +140,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
 
 def _answer(outcome: saving.Outcome) -> Any:
     state = outcome.request.state
-    if state == "failed":
+    if state == "failed" or outcome.request.code == saving.CHANGE_REFUSED:
         return problem(409, "save_failed", outcome.request.reason, save_id=outcome.request.id)
     if state != "saved":
         return m.save_out(outcome), 202

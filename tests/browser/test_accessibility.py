@@ -152,8 +152,7 @@ VIEWS: dict[str, tuple[str, Callable[[Desk], None] | None]] = {
     "not found": ("unknown_sender", None),
     "nothing to save": ("colleagues_only", None),
     "automatic": ("newsletter", None),
-    "not set up": ("not_set_up", None),
-    "sheet": ("attachments", rename),
+    "sheet": ("too_large", rename),
 }
 
 
@@ -214,18 +213,16 @@ RUN_AXE = """async (rules) => {
 
 
 def axe(desk: Desk) -> list[str]:
-    """Return what axe-core finds wrong in the pane as it is, and with the mail client's dark theme."""
+    """Return what axe-core finds wrong in the pane as it is, and in the colours of the mail client's other theme, which stays."""
     frame = desk.frame
     if not frame.evaluate("'axe' in window"):
         frame.evaluate(AXE.read_text())
     found: list[str] = frame.evaluate(RUN_AXE)
-    theme = desk.page.get_by_role("combobox", name="Theme", exact=True)
-    theme.select_option("dark")
-    expect(desk.pane.locator("html")).to_have_attribute("data-theme", "dark")
-    dark: list[str] = frame.evaluate(RUN_AXE, ["color-contrast"])
-    theme.select_option("light")
-    expect(desk.pane.locator("html")).to_have_attribute("data-theme", "light")
-    return found + [f"dark, {fault}" for fault in dark]
+    other = "light" if desk.pane.locator("html").get_attribute("data-theme") == "dark" else "dark"
+    desk.page.get_by_role("combobox", name="Theme", exact=True).select_option(other)
+    expect(desk.pane.locator("html")).to_have_attribute("data-theme", other)
+    colours: list[str] = frame.evaluate(RUN_AXE, ["color-contrast"])
+    return found + [f"{other}: {fault}" for fault in colours]
 
 
 def test_axe_finds_no_fault_in_any_state_in_light_and_dark(desk: Desk, product: Product) -> None:
@@ -243,7 +240,8 @@ def test_axe_finds_no_fault_in_any_state_in_light_and_dark(desk: Desk, product: 
     desk.bar.get_by_role("button", name="Try again").click()
     expect(desk.toast).to_contain_text("Saved", timeout=WAIT_MS)
     found["saved"] = axe(desk)
-    for name, (case, act) in VIEWS.items():
+    for name in ("cards", "not found", "nothing to save", "automatic", "sheet"):
+        case, act = VIEWS[name]
         desk.open(case)
         if act:
             act(desk)

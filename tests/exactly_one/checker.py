@@ -109,7 +109,9 @@ class Checker:
 
     # What the test tells
 
-    def asked(self, person: Person, letter: Letter, links: Iterable[Mapping[str, str]], files: Iterable[str] | None = None) -> Call:
+    def asked(
+        self, person: Person, letter: Letter, links: Iterable[Mapping[str, str]], files: Iterable[str] | None = None
+    ) -> Call:
         """Note that a person presses Save; `files` None means all."""
         wanted = frozenset(letter.files if files is None else files)
         shown = frozenset(link_of(self._world, link) for link in links)
@@ -244,7 +246,10 @@ class Checker:
 def _overlap(lives: list[Life]) -> bool:
     """Say whether an activity was made while another one lived."""
     return any(
-        one.born < other.born and (one.ended is None or other.born < one.ended) for one in lives for other in lives if one is not other
+        one.born < other.born and (one.ended is None or other.born < one.ended)
+        for one in lives
+        for other in lives
+        if one is not other
     )
 
 

@@ -23,6 +23,7 @@ from simulator.world import Gate, Person, World
 
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
+EVERYBODY = ""  # whose steps those are that serve no one in particular, as fetching keys
 
 Moment = Literal["before", "after", "late"]
 """Where a save stands: before the step acts, and then it never does; after it acted, unanswered; or before, and it acts late."""
@@ -85,7 +86,7 @@ class Steps:
 
 
 class CallGate(Gate):
-    """Reports each request that a person's save sends to a vendor. Requests of nobody in particular pass unseen."""
+    """Reports each request to a vendor as a step of the person in whose name it is sent, or of EVERYBODY."""
 
     def __init__(self, world: World, steps: Steps) -> None:
         super().__init__()
@@ -94,16 +95,17 @@ class CallGate(Gate):
 
     def counts(self, line: str, *, acted: bool) -> bool:
         if not acted:
-            g.sender = _sender(self._world)
+            sender = _sender(self._world)
+            g.sender = sender.email if sender else EVERYBODY
             g.step = None
-            g.line = re.sub(r"/AA[\w-]+=?", "/...", line.replace(SERVICE, ""))
-        return g.sender is not None
+            g.line = re.sub(r"/AA[\w-]+=?|\('\w{32}'\)", "/...", line.replace(SERVICE, ""))
+        return True
 
     def stand(self, timeout_s: float) -> bool:
         if g.step is None:
-            g.step, goes_on = self._steps.comes(g.sender.email, g.line)
+            g.step, goes_on = self._steps.comes(g.sender, g.line)
             return goes_on
-        self._steps.acted(g.sender.email, g.step)
+        self._steps.acted(g.sender, g.step)
         return True
 
 

@@ -25,6 +25,8 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() then sends RST
 When = Literal["before", "after", "mid"]
 Deliver = Callable[[], bytes]
 """Hand the request to the remote and return its reply."""
+Answer = Callable[[bytes], Iterable[bytes]]
+"""Make an answer, in parts, from the remote's own, which is b"" if it did not act."""
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Fault:
     match: str = ""
     seconds: float = 0.0
     share: float = 0.5  # of the reply that is sent before "mid" strikes
-    answer: Callable[[bytes], Iterable[bytes]] = lambda _: ()  # given the remote's own reply, b"" if it did not act
+    answer: Answer | None = None
     times: int | None = None
     strikes: int = 0
     lifted: threading.Event = field(default_factory=threading.Event)
@@ -205,7 +207,7 @@ class Proxy:
             if fault is None:
                 client.sendall(deliver())
                 return True
-            if fault.kind == "answer":
+            if fault.answer is not None:
                 for part in fault.answer(deliver() if fault.when == "after" else b""):
                     client.sendall(part)
                 raise _Over
