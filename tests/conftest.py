@@ -213,7 +213,7 @@ def colleague(api: Callable[..., Api]) -> Api:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole matrices of kills and faults take minutes; the ordinary run has samples of them in test_convergence and test_save_faults."""
+    """Whole matrices of kills and faults take minutes: they are for --soak; test_convergence and test_save_faults sample them."""
     for item in items:
         if {"exactly_one", "faults"} & set(item.path.parts):
             item.add_marker(pytest.mark.soak)

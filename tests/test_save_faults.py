@@ -234,6 +234,18 @@ def test_a_failed_save_may_also_be_saved_anew(me: Api, world: World) -> None:
     assert me.categories(item) == [SAVED]
 
 
+def test_a_refused_change_leaves_a_saved_message_saved(me: Api, world: World) -> None:
+    item = me.item("known_contact")
+    saved = me.save(item)
+    refused = me.save(item, links=[{"type": "opportunity", "id": "0" * 32}])
+    assert (saved.status_code, refused.status_code) == (201, 409)
+    assert "no longer in SAP Cloud for Customer" in refused.get_json()["detail"]
+    assert me.message(item).categories == ["Saved in SAP Cloud for Customer SSI"]
+    assert me.context(item)["save"]["state"] == "saved"
+    again = me.save(item)
+    assert (again.status_code, again.get_json()["reason"]) == (200, None)
+
+
 def test_a_record_that_is_gone_cannot_be_linked(me: Api, world: World) -> None:
     item = me.item("known_contact")
     failed = me.save(item, [{"type": "contact", "id": "F" * 32}])

@@ -32,7 +32,7 @@ from server.services import Caller, Deps, Principal
 from server.services.connections import asking_c4c, mailbox_connection
 from server.services.context import Item, is_linked, look_up
 from server.services.wishes import Material, Offered, Wish, check, draft_of, files_of, offered, split
-from server.store import Connection, LeaseLost, Save, SaveRequest
+from server.store import CHANGE, Connection, LeaseLost, Save, SaveRequest
 
 T = TypeVar("T")
 
@@ -386,7 +386,8 @@ class _Run:
         if self.save.create_sent_at is not None or state == "unknown":
             state, pause = "unknown", min(max(pause, UNKNOWN_LOOK_S[0]), UNKNOWN_LOOK_S[1])
         due = now + timedelta(seconds=max(at_least_s, pause))
-        self._change(state=state, reason=reason[:MAX_REASON], code="waiting", attempts=attempts, next_due_at=due)
+        code = CHANGE if self.request.code == CHANGE else "waiting"
+        self._change(state=state, reason=reason[:MAX_REASON], code=code, attempts=attempts, next_due_at=due)
         if self.request.mark:
             self.settle_mark()
 
@@ -395,9 +396,10 @@ class _Run:
 
         What C4C had before stays saved: then only the change is refused, and given up.
         """
-        if self.request.state == "saved" and self.save.activity_id is not None:
+        if self.request.code == CHANGE and self.save.activity_id is not None:
             due = self.deps.now() + timedelta(seconds=_backoff_s(1))
-            self._change(code=CHANGE_REFUSED, reason=reason[:MAX_REASON], payload=None, mark="saved", next_due_at=due)
+            kept = {"state": "saved", "code": CHANGE_REFUSED, "mark": "saved", "next_due_at": due, "payload": None}
+            self._change(reason=reason[:MAX_REASON], **kept)
             log.info("change of a save refused", code=code)
             self.settle_mark()
             return

@@ -38,6 +38,10 @@ ConnectionState = Literal["active", "needs_reauth", "suspended"]
 _MIGRATION_LOCK = 7_341_902  # a number of our own among PostgreSQL's advisory locks
 
 
+CHANGE = "change"
+"""Code of a request whose message was saved before its present wish: whatever becomes of the wish, C4C has the message."""
+
+
 class LeaseLost(Conflict):
     """Another worker took the row over; what this one did must not be recorded."""
 
@@ -532,8 +536,10 @@ class Transaction:
         names = ("item_ref", "item_id", "payload", "wish_hash", "next_due_at", "created_at", "changed_at", "connection_id")
         again = {name: values[name] for name in (*names, "attempts", "mark", "state", "code", "reason")}
         under_way = sa.and_(t.save_request.c.wish_hash == wish_hash, t.save_request.c.state.in_(("pending", "unknown")))
+        again["wish"] = t.save_request.c.wish + 1
+        again["code"] = sa.case((t.save_request.c.state == "saved", CHANGE), else_="")
         for name in ("state", "code", "reason", "mark", "wish"):
-            again[name] = sa.case((under_way, t.save_request.c[name]), else_=again.get(name, t.save_request.c.wish + 1))
+            again[name] = sa.case((under_way, t.save_request.c[name]), else_=again[name])
         self._db.execute(t.save_request.update().where(where).values(again))
         return _request(self._one(sa.select(t.save_request).where(where), "The save is gone."))
 

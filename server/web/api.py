@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
-from functools import cache
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextvars import copy_context
+from functools import cache, partial
+from typing import Any, TypeVar
 
 from apiflask import APIBlueprint
 from flask import Response, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from server.errors import NeedsReauth
+from server.errors import NeedsReauth, Transient
 from server.services import Caller, Deps, connections, context, saving
 from server.web import models as m
 from server.web.problems import problem
+
+T = TypeVar("T")
+
+MAX_WAITING = 32  # answers under way at a time; a sick database or sign-in service may hold many of them
+GRACE_S = 0.15  # a use case that keeps a deadline of its own knows better what took so long
 
 _PROBLEMS = {
     400: "The body is not JSON.",
@@ -45,6 +54,7 @@ def _problem_schema() -> dict[str, Any]:
 def blueprint(deps: Deps) -> APIBlueprint:
     """Return the routes under /api."""
     bp = APIBlueprint("api", __name__, url_prefix="/api", tag="Pane")
+    in_time = _Deadline(deps.limits.context_deadline_s + GRACE_S).keep
 
     @bp.before_request
     def _only_json() -> None:
@@ -56,14 +66,14 @@ def blueprint(deps: Deps) -> APIBlueprint:
     def _only_known_people() -> None:
         """Know who calls before anything of the body is read. A preflight carries no token."""
         if request.method != "OPTIONS":
-            g.caller = _identified(deps)
+            g.caller = in_time(partial(_identified, deps, request.headers.get("Authorization", "")))
 
     @bp.get("/me")
     @bp.output(m.MeOut)
     @bp.doc(summary="Who am I, and which mailbox", security="bearer", responses=_documented(401, 403, 503))
     def me() -> m.MeOut:
         principal = _caller().principal
-        connection = connections.own_connection(deps, principal)
+        connection = in_time(lambda: connections.own_connection(deps, principal))
         return m.MeOut(
             user=m.PersonOut(name=principal.user.name, email=principal.user.email),
             tenant=principal.tenant.name,
@@ -87,7 +97,8 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.doc(summary="Who is on this message, and is it saved", security="bearer", responses=_documented(*_BODY, 401, 403, 503))
     def look_up(body: m.ContextIn) -> m.ContextOut:
         caller = _caller()
-        found = context.look_up(
+        look_up = partial(
+            context.look_up,
             deps,
             caller.principal,
             body.item.value(),
@@ -96,7 +107,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
             refresh=body.refresh,
             anyway=body.anyway,
         )
-        return m.context_out(found, (time.perf_counter() - g.started) * 1000)
+        return m.context_out(in_time(look_up), (time.perf_counter() - g.started) * 1000)
 
     @bp.post("/saves/preview")
     @bp.input(m.PreviewIn, arg_name="body")
@@ -121,7 +132,8 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.output(m.SaveOut)
     @bp.doc(summary="State of a save", security="bearer", responses=_documented(401, 403, 404, 503))
     def save_state(save_id: str) -> m.SaveOut:
-        return m.save_out(saving.status(deps, _caller().principal, save_id))
+        principal = _caller().principal
+        return m.save_out(in_time(lambda: saving.status(deps, principal, save_id)))
 
     @bp.post("/saves/<string(length=32):save_id>/retry")
     @bp.output(m.SaveOut)
@@ -138,6 +150,26 @@ def blueprint(deps: Deps) -> APIBlueprint:
     return bp
 
 
+class _Deadline:
+    """Answers questions within a time that a person waits, whatever stands still behind them.
+
+    What was asked goes on in its thread and ends by its own deadlines; what it learned is there for the next call.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._threads = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="answer")
+
+    def keep(self, ask: Callable[[], T]) -> T:
+        """Return what `ask` gives. Raises: what it raises; Transient when the time since the request came is up."""
+        future = self._threads.submit(copy_context().run, ask)
+        try:
+            return future.result(timeout=max(0.0, self._seconds - (time.perf_counter() - g.started)))
+        except (FutureTimeout, CancelledError):
+            future.cancel()
+            raise Transient("This takes longer than usual. Try again in a moment.", retry_after_s=1) from None
+
+
 def _answer(outcome: saving.Outcome) -> Any:
     state = outcome.request.state
     if state == "failed" or outcome.request.code == saving.CHANGE_REFUSED:
@@ -152,9 +184,9 @@ def _caller() -> Caller:
     return caller
 
 
-def _identified(deps: Deps) -> Caller:
+def _identified(deps: Deps, authorization: str) -> Caller:
     """Return who calls. Raises: NeedsReauth, Forbidden, Transient."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise NeedsReauth("Sign in to use SAP Cloud for Customer here.")
     return connections.identify(deps, token.strip())

@@ -68,12 +68,19 @@ def _of_tree(error: errors.SsiError) -> Response:
         more["retry_after_s"] = error.retry_after_s
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or 5)))
     if isinstance(error, errors.Forbidden):
-        code = error.code
+        code, detail = error.code, _with_contact(detail)
     if isinstance(error, errors.NeedsReauth):
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
     if isinstance(error, errors.InvalidInput):
         more["field"], detail = error.field, error.reason
     return problem(status, code, detail, headers=headers, **more)
+
+
+def _with_contact(detail: str) -> str:
+    """Say whom to ask, unless it is said or not known: being forbidden something is nothing that a person can mend."""
+    if "administrator" in detail or "caller" not in g:
+        return detail
+    return f"{detail} Ask your administrator, {g.caller.principal.organization.admin_contact}."
 
 
 def _of_http(error: HTTPException) -> Response:

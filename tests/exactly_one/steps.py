@@ -25,8 +25,9 @@ LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
 EVERYBODY = ""  # whose steps those are that serve no one in particular, as fetching keys
 
-Moment = Literal["before", "after", "late"]
-"""Where a save stands: before the step acts, and then it never does; after it acted, unanswered; or before, and it acts late."""
+Moment = Literal["before", "after", "late", "lost"]
+"""Where a save stands: before the step acts, and then it never does; after it acted, unanswered; before, and it acts late; after
+it acted, and then the connection is cut."""
 
 
 @dataclass
@@ -72,17 +73,20 @@ class Steps:
             seen.append(name)
             number = len(seen) - 1
             stand = self._stands.get((person, number))
-        if stand is None or stand.moment == "after":
+        if stand is None or stand.moment in ("after", "lost"):
             return number, True
         stand.reached.set()
         return number, stand.let_go.wait(PATIENCE_S) and stand.moment == "late"
 
-    def acted(self, person: str, number: int) -> None:
+    def acted(self, person: str, number: int) -> bool:
+        """The step acted; return whether its answer may go back, after standing there if it was told to."""
         with self._lock:
             stand = self._stands.get((person, number))
-        if stand is not None and stand.moment == "after":
-            stand.reached.set()
-            stand.let_go.wait(PATIENCE_S)
+        if stand is None or stand.moment not in ("after", "lost"):
+            return True
+        stand.reached.set()
+        stand.let_go.wait(PATIENCE_S)
+        return stand.moment != "lost"
 
 
 class CallGate(Gate):
@@ -105,8 +109,7 @@ class CallGate(Gate):
         if g.step is None:
             g.step, goes_on = self._steps.comes(g.sender, g.line)
             return goes_on
-        self._steps.acted(g.sender, g.step)
-        return True
+        return self._steps.acted(g.sender, g.step)
 
 
 def _sender(world: World) -> Person | None:
@@ -213,7 +216,8 @@ class _Line:
                     self._wrote = True
                 if kind == b"C" and self._committing is not None:
                     committing, self._committing = self._committing, None
-                    self._steps.acted(*committing)
+                    if not self._steps.acted(*committing):
+                        raise EOFError
                 if kind == b"Z" and message[5:] == b"I":  # no transaction is open
                     self._parameters.clear()
                     self._wrote = False

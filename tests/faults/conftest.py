@@ -50,16 +50,16 @@ def _well(house: House) -> Iterator[None]:
 @pytest.fixture(scope="package")
 def patient(house: House) -> Process:
     """A process with the usual deadlines that has done all this before: signed in, categories made, connections warm."""
-    return _warm(house.process())
+    return warm(house.process())
 
 
 @pytest.fixture(scope="package")
 def hasty(house: House) -> Process:
     """The same with short deadlines."""
-    return _warm(house.process(**SHORT))
+    return warm(house.process(**SHORT))
 
 
-def _warm(process: Process) -> Process:
+def warm(process: Process) -> Process:
     for _ in range(3):  # short deadlines may pass on a busy machine
         if process.api.save(process.house.message()).status_code == 201:
             break

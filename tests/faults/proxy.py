@@ -35,7 +35,7 @@ class Fault:
 
     `kind`: "latency" (wait `seconds`, then go on, also if the client has gone meanwhile), "hang" (say nothing until lifted, then
     close), "reset" (RST), "cut" (close), "down" (reset every connection and refuse new ones until lifted), "slice" (the
-    reply in pieces of 7 bytes), "answer" (send `answer` in place of the remote's; "after": it has acted all the same).
+    reply in pieces of 7 bytes, `seconds` apart), "answer" (send `answer` in place of the remote's; "after": it has acted all the same).
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Fault:
     share: float = 0.5  # of the reply that is sent before "mid" strikes
     answer: Answer | None = None
     times: int | None = None
+    skip: int = 0  # so many matching requests pass unharmed first
     strikes: int = 0
     lifted: threading.Event = field(default_factory=threading.Event)
 
@@ -221,6 +222,8 @@ class Proxy:
             size = PIECE if fault.kind == "slice" else max(1, len(reply))
             for start in range(sent, len(reply), size):
                 client.sendall(reply[start : start + size])
+                if fault.kind == "slice":
+                    fault.lifted.wait(fault.seconds)
             return True
 
     def _trouble(self, fault: Fault, client: socket.socket) -> None:
@@ -248,6 +251,9 @@ class Proxy:
         """Find the fault that strikes this request, and be busy while it does."""
         with self._lock:
             fault = next((one for one in self._faults if one.match in line), None)
+            if fault is not None and fault.skip > 0:
+                fault.skip -= 1
+                fault = None
             if fault is not None:
                 fault.strikes += 1
                 self._busy += 1
