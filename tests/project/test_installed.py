@@ -14,7 +14,7 @@ from flask import Flask
 from server.web.pages import blueprint
 from server.wiring import Face
 
-app = Flask("installed")
+app = Flask("server.web", static_folder=None)
 app.register_blueprint(blueprint(None, Face("https://ssi.example.com", "", "https://office.example/office.js", (), (), 60, "x")))
 client = app.test_client()
 page = client.get("/sidebar").text
