@@ -45,7 +45,9 @@ def hasty(house: House, database: str) -> Process:
 def sick(*, hangs: Any = ()) -> list[Any]:
     """The faults that bytes can have; `hangs` marks those that never end by themselves."""
     return [
-        pytest.param(case, id=str(case), marks=(*(hangs if case.kind == "hang" else ()), *([pytest.mark.soak] if case in SLOW else [])))
+        pytest.param(
+            case, id=str(case), marks=(*(hangs if case.kind == "hang" else ()), *([pytest.mark.soak] if case in SLOW else []))
+        )
         for case in SQL_CASES
     ]
 
