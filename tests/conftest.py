@@ -211,9 +211,13 @@ def colleague(api: Callable[..., Api]) -> Api:
     return api(1)
 
 
+LONG = frozenset({"exactly_one", "faults", "test_hostile_input.py", "test_isolation.py"})
+"""Whole matrices of kills, faults, payloads and foreign ids take minutes; the ordinary run has samples of each elsewhere."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole matrices of kills and faults take minutes: they are for --soak; test_convergence and test_save_faults sample them."""
+    """Keep the long matrices for --soak."""
     for item in items:
-        if {"exactly_one", "faults"} & set(item.path.parts):
+        if LONG & set(item.path.parts):
             item.add_marker(pytest.mark.soak)

@@ -11,15 +11,13 @@ _COUNTED = "counted: "
 
 
 @pytest.fixture
-def seed(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> int:
-    """The session's seed (-p randomly prints it; --randomly-seed=N sets it)."""
-    chosen = int(request.config.getoption("randomly_seed", 0))
-    print(f"seed {chosen}")  # shown when the test fails
-    return chosen
+def seed(request: pytest.FixtureRequest) -> object:
+    """The session's seed, which pytest prints first; --randomly-seed=N sets it."""
+    return request.config.getoption("randomly_seed")
 
 
 @pytest.fixture
-def rng(seed: int, request: pytest.FixtureRequest) -> random.Random:
+def rng(seed: object, request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{seed} {request.node.name}")
 
 

@@ -221,7 +221,7 @@ def steps(vendors: Simulator) -> Iterator[Steps]:
 
 
 @pytest.fixture
-def on_postgres(vendors: Simulator, steps: Steps, postgres_server: str, tmp_path: Path, seed: int) -> Iterator[Site]:
+def on_postgres(vendors: Simulator, steps: Steps, postgres_server: str, tmp_path: Path, seed: object) -> Iterator[Site]:
     database = new_database(postgres_server, f"kills_{uuid.uuid4().hex}")
     url = sa.make_url(database)
     with PostgresRelay(url.port or 0, steps) as relay:
@@ -236,7 +236,7 @@ def on_postgres(vendors: Simulator, steps: Steps, postgres_server: str, tmp_path
 
 
 @pytest.fixture
-def on_sqlite(vendors: Simulator, steps: Steps, tmp_path: Path, seed: int) -> Iterator[Site]:
+def on_sqlite(vendors: Simulator, steps: Steps, tmp_path: Path, seed: object) -> Iterator[Site]:
     with Installed(vendors, tmp_path) as installed:
         yield Site(installed, steps, Checker(vendors.world, seed=seed), installed.environment["SSI_DATABASE_URL"])
 
