@@ -35,7 +35,7 @@ class Fault:
 
     `kind`: "latency" (wait `seconds`, then go on, also if the client has gone meanwhile), "hang" (say nothing until lifted, then
     close), "reset" (RST), "cut" (close), "down" (reset every connection and refuse new ones until lifted), "slice" (the
-    reply in pieces of 7 bytes, `seconds` apart), "answer" (send `answer` in place of the remote's; "after": it has acted all the same).
+    reply in pieces of 7 bytes, `seconds` apart), "answer" (send `answer` instead; "after": the remote has acted).
     """
 
     kind: str
