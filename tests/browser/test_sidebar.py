@@ -180,15 +180,26 @@ def test_c4c_being_down_is_one_sentence_and_a_button_that_recovers(pinned: Desk,
     expect(pinned.pane.get_by_role("listitem").first).to_be_visible()
 
 
-def test_while_c4c_is_slow_there_is_a_next_step_within_two_seconds_and_then_by_itself_the_answer(
-    pinned: Desk, product: Product
-) -> None:
-    message = product.ordinary(3, 1)
+STEPS = """() => {
+  window.moments = {};
+  const look = () => {
+    if (document.querySelector("#main .skeleton")) moments.asked ??= performance.now();
+    if (document.querySelector("#main .empty button")) moments.nextStep ??= performance.now();
+  };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
+}"""
+
+
+def test_while_c4c_is_slow_there_is_a_next_step_in_time_and_then_by_itself_the_answer(pinned: Desk, product: Product) -> None:
+    pinned.open(product.ordinary(3, 2))
+    pinned.frame.evaluate(STEPS)
     product.slow("c4c", 2_500)
-    pinned.go(message)
-    expect(pinned.pane.locator("#headline")).to_contain_text(message.subject)
-    expect(pinned.pane.get_by_role("button", name=RETRY)).to_be_visible(timeout=2_000)
-    expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)
+    pinned.go(product.ordinary(3, 1))
+    expect(pinned.pane.get_by_text("SAP Cloud for Customer is slow right now.")).to_be_visible(timeout=WAIT_MS)
+    expect(pinned.save_button).to_be_visible(timeout=WAIT_MS)  # nobody pressed anything
+    moments = pinned.frame.evaluate("moments")
+    # Promised are 2 seconds; the rest is for a busy machine. C4C's own answer would take longer than that.
+    assert moments["nextStep"] - moments["asked"] < 2_400
 
 
 def test_being_offline_is_said_beside_what_is_known_and_ends_by_itself(desk: Desk) -> None:
