@@ -2,7 +2,8 @@
 
 What decides "retry or look first" is whether the peer may have acted. A failure before the request was written is Transient;
 after that a read is still Transient, but a write is Unknown. A 2xx that is cut anywhere raises in httpx (h11 checks the
-framing at each byte; requests and urllib3 do not, domain page toolchain.md section 3), so only this gateway writes.
+framing at each byte; requests and urllib3 do not, domain page toolchain.md section 3), so only this gateway writes. An answer
+whose end only the end of the connection shows is not taken, since nobody could tell that it was cut.
 
 One httpx.Client per thread (a shared pool is the bottleneck, toolchain.md section 7) with one shared SSLContext; cookies are
 never kept by the client, so that users of one thread cannot meet. Redirects are not followed: no vendor API needs one.
@@ -101,31 +102,44 @@ class Gateway:
         max_bytes: int = 64 * 1024 * 1024,
         timeout_s: float | None = None,
         is_write: bool | None = None,
+        may_repeat: bool | None = None,
     ) -> Reply:
         """Send one request and read the whole answer, whatever its status.
 
-        `is_write` says whether the peer changes something (default: by method; a POST that only asks sets False).
+        `is_write` says whether the peer changes something (default: by method; a POST that only asks sets False). With
+        `may_repeat` (default: by method) the request is sent once more if its connection breaks, as one that was kept alive may.
 
         Raises: Transient when nothing was sent or a read failed; Unknown when a write failed after it was sent; Rejected when
         the answer is larger than `max_bytes`.
         """
-        changes = method.upper() not in _SAFE if is_write is None else is_write
+        is_safe = method.upper() in _SAFE
+        changes = not is_safe if is_write is None else is_write
         limit = timeout_s or self.timeout_s
         started = self._clock()
         request = self._client.build_request(
             method, url, headers=headers, params=params, content=content, data=data, json=json, timeout=httpx.Timeout(limit)
         )
         try:
-            response = self._client.send(request, stream=True)
             try:
-                body = self._read(response, started + limit, max_bytes)
-            finally:
-                response.close()
+                response, body = self._answer(request, started + limit, max_bytes)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                if not (is_safe if may_repeat is None else may_repeat):
+                    raise
+                response, body = self._answer(request, started + limit, max_bytes)
         except _NOT_SENT as error:
             raise Transient(f"{self.peer} cannot be reached.") from error
         except httpx.TransportError as error:
             self._failed(changes, error)
         return Reply(response.status_code, response.headers, body, (self._clock() - started) * 1000)
+
+    def _answer(self, request: httpx.Request, until: float, max_bytes: int) -> tuple[httpx.Response, bytes]:
+        response = self._client.send(request, stream=True)
+        try:
+            if not _shows_its_end(response):
+                raise httpx.RemoteProtocolError("a body without a length", request=request)
+            return response, self._read(response, until, max_bytes)
+        finally:
+            response.close()
 
     def _read(self, response: httpx.Response, until: float, max_bytes: int) -> bytes:
         chunks: list[bytes] = []
@@ -160,6 +174,12 @@ class Gateway:
             client.cookies.jar.set_policy(_NoCookies())
             self._local.client = client
         return client
+
+
+def _shows_its_end(response: httpx.Response) -> bool:
+    """Say whether a cut body would be noticed; one that just ends with the connection may have been cut anywhere."""
+    framed = {"content-length", "transfer-encoding"} & response.headers.keys()
+    return bool(framed) or response.status_code in (204, 304) or response.request.method == "HEAD"
 
 
 def ssl_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from xdist.scheduler import LoadScopeScheduling
 
 from server import logs, wiring
 from server.config import Settings
@@ -221,3 +222,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if LONG & set(item.path.parts):
             item.add_marker(pytest.mark.soak)
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Any test on any core, but all that share the browser tests' one running product on the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/browser" if nodeid.startswith("tests/browser/") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)

@@ -268,14 +268,7 @@ class ODataClient:
         paused_s, retries = 0.0, 0
         while True:
             session = self._session_headers() if method != "GET" else {}
-            try:
-                reply = self._once(method, self._root + target, {**headers, **session}, content, changes=changes)
-            except Transient as error:
-                # A connection that was kept alive may turn out dead; whatever was asked on it can be asked again.
-                if changes or retries or not isinstance(error.__cause__, httpx.NetworkError | httpx.RemoteProtocolError):
-                    raise
-                retries += 1
-                continue
+            reply = self._once(method, self._root + target, {**headers, **session}, content, changes=changes)
             if reply.status == 401 and self._renew is not None and not renewed:
                 self._renew()
                 renewed = True
@@ -298,7 +291,7 @@ class ODataClient:
         if not self._slots.acquire(timeout=_SLOT_WAIT_S):
             raise Transient(f"Too many calls to {PEER} are under way.", retry_after_s=1.0)
         try:
-            reply = self._gateway.send(method, url, headers=proven, content=content, is_write=changes)
+            reply = self._gateway.send(method, url, headers=proven, content=content, is_write=changes, may_repeat=not changes)
         finally:
             self._slots.release()
         if self._csrf is not None:

@@ -214,15 +214,10 @@ class GraphMailbox:
         changes = method != "GET"
         waited = 0.0
         for attempt in range(1, ATTEMPTS + 1):
-            try:
-                with self._in_flight:
-                    reply = self._gateway.send(
-                        method, url, headers=self._headers(if_match), json=body, max_bytes=max_bytes, is_write=changes
-                    )
-            except Transient:
-                if attempt > 1:
-                    raise
-                continue  # a connection that was closed while it was idle looks like this
+            with self._in_flight:
+                reply = self._gateway.send(
+                    method, url, headers=self._headers(if_match), json=body, max_bytes=max_bytes, is_write=changes
+                )
             if reply.is_success:
                 return reply
             pause = reply.retry_after_s if reply.retry_after_s is not None else 0.25 * 2**attempt

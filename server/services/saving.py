@@ -32,7 +32,7 @@ from server.services import Caller, Deps, Principal
 from server.services.connections import asking_c4c, mailbox_connection
 from server.services.context import Item, is_linked, look_up
 from server.services.wishes import Material, Offered, Wish, check, draft_of, files_of, offered, split
-from server.store import CHANGE, Connection, LeaseLost, Save, SaveRequest
+from server.store import CHANGE, Connection, DatabaseAway, LeaseLost, Save, SaveRequest
 
 T = TypeVar("T")
 
@@ -276,12 +276,15 @@ def perform(deps: Deps, request_id: str, fence: int, material: Material | None =
         except LeaseLost:
             log.info("another worker goes on with the save")
             return
+        except DatabaseAway:  # what we believe of the row may be wrong: whoever takes the lease next reads it anew
+            log.warning("the database went away during a save")
+            return
     with deps.store.transaction() as tx:
         tx.release_save(save.id, fence)
 
 
 def _attempt(run: _Run, principal: Principal | None) -> None:
-    """Raises: LeaseLost, _NewerWish."""
+    """Raises: LeaseLost, DatabaseAway, _NewerWish."""
     try:
         if run.request.payload is None or run.request.state == "failed":
             run.settle_mark()
@@ -289,7 +292,7 @@ def _attempt(run: _Run, principal: Principal | None) -> None:
             run.fail("user_disabled", "Your access was switched off. Ask your administrator.")
         else:
             run.carry_out(principal)
-    except LeaseLost:
+    except (LeaseLost, DatabaseAway):
         raise
     except Unknown as error:
         run.wait("unknown", str(error))

@@ -46,6 +46,10 @@ class LeaseLost(Conflict):
     """Another worker took the row over; what this one did must not be recorded."""
 
 
+class DatabaseAway(Transient):
+    """The database did not answer. Whether a commit that was under way took effect is not known: the row tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class C4CSettings:
     """How one C4C tenant is reached. Secrets are apart, sealed. Codes are the tenant's own code-list values."""
@@ -190,14 +194,14 @@ class Store:
     def transaction(self, *, reading: bool = False) -> Iterator[Transaction]:
         """One unit of work; `reading` says that it only reads, so that SQLite lets it run beside a writer.
 
-        Raises: Transient if the database cannot be reached or is locked for too long.
+        Raises: DatabaseAway if the database cannot be reached or is locked for too long.
         """
         try:
             with (self._reading if reading else self._engine).begin() as connection:
                 tx = Transaction(connection)
                 yield tx
         except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-            raise Transient("The database is not available right now.") from error
+            raise DatabaseAway("The database is not available right now.") from error
         for fn in tx.hooks:
             fn()
 

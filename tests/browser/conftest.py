@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -140,8 +141,8 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 
 def _free_ports() -> int:
-    """Return the first of six ports that nobody uses."""
-    for first in range(9800, 12_000, 10):
+    """Return the first of six ports that nobody uses; where to look depends on the process, so that two runs do not meet."""
+    for first in range(9800 + os.getpid() % 1000 * 10, 30_000, 10):
         if all(_is_free(port) for port in range(first, first + 6)):
             return first
     raise AssertionError("no free ports")
@@ -276,6 +277,7 @@ def _window(browser: Browser, product: Product) -> Iterator[Desk]:
 def pinned(_window: Desk) -> Iterator[Desk]:
     """A desk at which the sidebar stays open from message to message (and test to test), as it does all day."""
     yield _window
+    _window.page.evaluate("location.hash = ''")  # nothing is selected: whatever was open is closed
     problems = list(_window.problems)
     _window.problems.clear()
     assert problems == []

@@ -12,9 +12,10 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import ROOT, WAIT_MS, Desk, Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("product")]
+pytestmark = pytest.mark.browser
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+FOCUSED = "document.activeElement.ariaLabel ?? document.activeElement.innerText"
 
 
 # -- By keyboard and by ear -----------------------------------------------------------------------------------------------
@@ -29,13 +30,10 @@ def test_the_whole_way_to_a_saved_message_goes_by_keyboard_and_is_spoken(pinned:
     def tab_to(name: str) -> None:
         for _ in range(20):
             keyboard.press("Tab")
-            if pinned.frame.evaluate(
-                "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
-            ).startswith(name):
+            if pinned.frame.evaluate(FOCUSED).startswith(name):
                 return
         raise AssertionError(f"{name} is not reached")
 
-    pinned.pane.locator("body").focus()
     pinned.page.locator("#pane").get_by_role("button", name="Close").focus()  # the last stop before the pane
     tab_to("Refresh")
     keyboard.press("Tab")

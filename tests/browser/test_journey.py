@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import ROOT, WAIT_MS, Desk, Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("product")]
+pytestmark = pytest.mark.browser
 PICTURES = os.environ.get("PICTURES")
 """Where to put the README's picture: `PICTURES=docs ./run test tests/browser/test_journey.py` makes it anew."""
 

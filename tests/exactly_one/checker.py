@@ -137,10 +137,16 @@ class Checker:
         """Fail if the history of these messages is not as it must be; `settled` when nothing is left to be done."""
         self._read()
         for letter in letters:
-            complaints = [*self._always(letter), *(self._in_the_end(letter) if settled else ())]
-            self._complain(letter, complaints)
+            doubles, lost = list(self._always(letter)), list(self._in_the_end(letter)) if settled else []
+            self.tally.losses += bool(lost)
+            self._complain(letter, doubles + lost)
             if settled:
                 self.tally.activities += len(self.living(letter))
+
+    def is_settled(self, letter: Letter) -> bool:
+        """Say whether everything that was promised is done; until then it may be under way."""
+        self._read()
+        return not any(self._in_the_end(letter))
 
     def living(self, letter: Letter) -> list[Life]:
         return [life for life in self.lives(letter) if life.ended is None]
@@ -180,7 +186,6 @@ class Checker:
         for call in self._calls.get(letter.key, []):
             if call.is_promised and call.at >= spent:
                 if missing := self._missing(call):
-                    self.tally.losses += 1
                     yield f"promised to {call.person.user_id} ({call.outcome}), but {missing}"
                 yield from self._badly_marked(letter, call.person)
 

@@ -115,6 +115,7 @@ class House:
     api: Api
     checker: Checker
     known: dict[Kind, bytes] = field(default_factory=dict)
+    pause_s: float = 0.0  # for which the last answer asked
 
     @property
     def world(self) -> World:
@@ -157,9 +158,9 @@ class House:
         links = wish.pop("links", self.links())
         call = self.checker.asked(self.api.person, letter, links, None if "attachments" not in wish else ())
         answer = self.api.save(letter.item(self.world, self.api.person), links, **wish)
-        print(answer.status_code, answer.json.get("state"), answer.json.get("detail"))
         self.checker.answered(call, answer.status_code, answer.json)
-        assert answer.status_code not in (401, 500), answer.text
+        assert answer.status_code in (200, 201, 202, 503), answer.text
+        self.pause_s = float(answer.headers.get("Retry-After", 0))
         return call
 
     def cut(self, kind: Kind, knife: Knife, letter: Letter) -> Call:
@@ -172,8 +173,9 @@ class House:
         return call
 
     def see_through(self, letter: Letter, call: Call) -> None:
-        """Let time pass and the worker work; the person saves again what was not promised."""
+        """Let time pass and the worker work; the person saves again what was not promised, when that was asked for."""
         if not call.is_promised:
+            self.forward(self.pause_s)
             call = self.save(letter)
             assert call.is_promised
         for _ in range(3):

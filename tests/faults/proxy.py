@@ -21,6 +21,7 @@ LOOPBACK = "127.0.0.1"
 HOLD_S = 120.0  # how long a connection hangs that nobody lifts
 PIECE = 7  # bytes
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() then sends RST
+_FRAMING = ("content-length", "connection", "transfer-encoding")
 
 When = Literal["before", "after", "mid"]
 Deliver = Callable[[], bytes]
@@ -31,11 +32,11 @@ Answer = Callable[[bytes], Iterable[bytes]]
 
 @dataclass
 class Fault:
-    """What goes wrong with requests that hold `match` in "METHOD path" (with bytes: in what was sent).
+    """What goes wrong with requests that hold `match` in "METHOD path" (without TLS: in what was sent).
 
     `kind`: "latency" (wait `seconds`, then go on, also if the client has gone meanwhile), "hang" (say nothing until lifted, then
     close), "reset" (RST), "cut" (close), "down" (reset every connection and refuse new ones until lifted), "slice" (the
-    reply in pieces of 7 bytes, `seconds` apart), "answer" (send `answer` instead; "after": the remote has acted).
+    reply in pieces of 7 bytes, `seconds` apart), "answer" (send `answer` in place of the remote's; "after": it has acted).
     """
 
     kind: str
@@ -57,13 +58,10 @@ class Tls:
     server_pem: Path
     ca_file: Path
 
-    def server(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.server_pem)
-        return context
-
-    def client(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.ca_file))
+    def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(self.server_pem)
+        return server, ssl.create_default_context(cafile=str(self.ca_file))
 
 
 class _Over(Exception):
@@ -75,13 +73,12 @@ class Proxy:
 
     def __init__(self, target_port: int, tls: Tls | None = None) -> None:
         self._target = target_port
-        self._server_tls, self._client_tls = (tls.server(), tls.client()) if tls else (None, None)
-        self._lock = threading.Lock()
+        self._server_tls, self._client_tls = tls.contexts() if tls else (None, None)
         self._faults: list[Fault] = []
-        self._live: set[socket.socket] = set()
-        self._busy = 0
-        self._quiet = threading.Condition(self._lock)
-        self._listener = self._bound(0)
+        self._connections: set[socket.socket] = set()
+        self._busy = 0  # requests that a fault holds
+        self._lock = threading.Condition()
+        self._listener = _bound(0)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"https://localhost:{self.port}"
 
@@ -106,27 +103,18 @@ class Proxy:
             faults, self._faults = self._faults, []
             for fault in faults:
                 fault.lifted.set()
-        if any(fault.kind == "down" and fault.strikes for fault in faults):
-            self._listen()
-        with self._quiet:
-            assert self._quiet.wait_for(lambda: self._busy == 0, HOLD_S / 2)
+            if any(fault.kind == "down" and fault.strikes for fault in faults):
+                self._listen()
+            assert self._lock.wait_for(lambda: self._busy == 0, HOLD_S / 2)
 
-    # Listening
-
-    def _bound(self, port: int) -> socket.socket:
-        """Return a socket that holds the port; until it listens, the kernel refuses connections."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((LOOPBACK, port))
-        return listener
+    # Connections
 
     def _listen(self) -> None:
         self._listener.listen(64)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # the listener was closed
+        with suppress(OSError):  # it was closed
             while True:
                 connection, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
@@ -134,36 +122,30 @@ class Proxy:
     def _refuse(self) -> None:
         """Reset all connections and refuse new ones."""
         with self._lock:
-            old, self._listener = self._listener, self._bound(self.port)
-            live = list(self._live)
+            old, self._listener = self._listener, _bound(self.port)
+            connections = list(self._connections)
         with suppress(OSError):
             old.shutdown(socket.SHUT_RDWR)  # wakes accept()
         old.close()
-        for connection in live:
+        for connection in connections:
             with suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 connection.shutdown(socket.SHUT_RDWR)
 
-    # One connection
-
     def _serve(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._live.add(connection)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._server_tls is None:
-                self._pass_bytes(connection)
-            else:
+            if self._server_tls is not None:
                 connection.settimeout(HOLD_S)
                 connection = self._server_tls.wrap_socket(connection, server_side=True)
-                with self._lock:
-                    self._live.add(connection)
-                self._pass_requests(connection)
+            with self._lock:
+                self._connections.add(connection)
+            (self._pass_bytes if self._server_tls is None else self._pass_requests)(connection)
         except (_Over, OSError, http.client.HTTPException):
             pass
         finally:
             with self._lock:
-                self._live = {one for one in self._live if one.fileno() not in (-1, connection.fileno())}
+                self._connections.discard(connection)
             connection.close()
 
     def _pass_requests(self, client: socket.socket) -> None:
@@ -178,7 +160,8 @@ class Proxy:
                     def deliver(method: str = method, path: str = path, headers: Any = headers, body: bytes = body) -> bytes:
                         return _delivered(upstream, method, path, headers, body)
 
-                    self._exchange(client, f"{method} {path}", deliver)
+                    with self._taken(f"{method} {path}") as fault:
+                        self._exchange(client, fault, deliver)
             finally:
                 upstream.close()
 
@@ -188,63 +171,20 @@ class Proxy:
                 ready, _, _ = select.select([client, server], [], [])
                 if server in ready:
                     client.sendall(_received(server))
-                if client in ready:
-                    data = _received(client)
+                    continue
+                data = _received(client)
 
-                    def deliver(data: bytes = data) -> bytes:
-                        server.sendall(data)
-                        return _received(server)
+                def deliver(data: bytes = data) -> bytes:
+                    server.sendall(data)
+                    return _received(server)
 
-                    if not self._exchange(client, data.decode("latin-1"), deliver, is_paired=False):
+                with self._taken(data.decode("latin-1")) as fault:
+                    if fault is None:
                         server.sendall(data)
+                    else:
+                        self._exchange(client, fault, deliver)
 
     # One exchange
-
-    def _exchange(self, client: socket.socket, line: str, deliver: Deliver, *, is_paired: bool = True) -> bool:
-        """Carry one request and its reply; return whether that was done, which without `is_paired` only a fault does."""
-        with self._taken(line) as fault:
-            if fault is None and not is_paired:
-                return False
-            if fault is None:
-                client.sendall(deliver())
-                return True
-            if fault.answer is not None:
-                for part in fault.answer(deliver() if fault.when == "after" else b""):
-                    client.sendall(part)
-                raise _Over
-            if fault.when == "before":
-                self._trouble(fault, client)
-            reply = deliver()
-            sent = int(len(reply) * fault.share) if fault.when == "mid" else 0
-            client.sendall(reply[:sent])
-            if fault.when != "before":
-                self._trouble(fault, client)
-            size = PIECE if fault.kind == "slice" else max(1, len(reply))
-            for start in range(sent, len(reply), size):
-                client.sendall(reply[start : start + size])
-                if fault.kind == "slice":
-                    fault.lifted.wait(fault.seconds)
-            return True
-
-    def _trouble(self, fault: Fault, client: socket.socket) -> None:
-        """Raises: _Over if the connection does not outlive it."""
-        if fault.kind == "latency":
-            fault.lifted.wait(fault.seconds)
-        if fault.kind == "hang":
-            fault.lifted.wait(HOLD_S)
-            raise _Over
-        if fault.kind == "down":
-            self._refuse()
-            raise _Over
-        if fault.kind == "reset":
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            raise _Over
-        if fault.kind == "cut":
-            if isinstance(client, ssl.SSLSocket):
-                client.settimeout(0)
-                with suppress(OSError):
-                    client.unwrap()  # an orderly end of TLS: only HTTP's own framing shows that something is missing
-            raise _Over
 
     @contextmanager
     def _taken(self, line: str) -> Iterator[Fault | None]:
@@ -254,18 +194,69 @@ class Proxy:
             if fault is not None and fault.skip > 0:
                 fault.skip -= 1
                 fault = None
-            if fault is not None:
+            if fault is None:
+                busy = 0
+            else:
+                busy = 1
                 fault.strikes += 1
-                self._busy += 1
                 if fault.times == fault.strikes:
                     self._faults.remove(fault)
+            self._busy += busy
         try:
             yield fault
         finally:
-            if fault is not None:
-                with self._quiet:
-                    self._busy -= 1
-                    self._quiet.notify_all()
+            with self._lock:
+                self._busy -= busy
+                self._lock.notify_all()
+
+    def _exchange(self, client: socket.socket, fault: Fault | None, deliver: Deliver) -> None:
+        """Carry one request and its reply. Raises: _Over if the connection ends with it."""
+        if fault is None:
+            client.sendall(deliver())
+            return
+        if fault.answer is not None:
+            for part in fault.answer(deliver() if fault.when == "after" else b""):
+                client.sendall(part)
+            raise _Over
+        if fault.when == "before":
+            self._trouble(fault, client)
+        reply = deliver()
+        sent = int(len(reply) * fault.share) if fault.when == "mid" else 0
+        client.sendall(reply[:sent])
+        if fault.when != "before":
+            self._trouble(fault, client)
+        size = PIECE if fault.kind == "slice" else max(1, len(reply))
+        for start in range(sent, len(reply), size):
+            client.sendall(reply[start : start + size])
+            if fault.kind == "slice" and fault.seconds:
+                fault.lifted.wait(fault.seconds)
+
+    def _trouble(self, fault: Fault, client: socket.socket) -> None:
+        """Raises: _Over if the connection does not outlive it."""
+        if fault.kind == "latency":
+            fault.lifted.wait(fault.seconds)
+        if fault.kind in ("latency", "slice"):
+            return
+        if fault.kind == "hang":
+            fault.lifted.wait(HOLD_S)
+        elif fault.kind == "down":
+            self._refuse()
+        elif fault.kind == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        elif isinstance(client, ssl.SSLSocket):
+            client.settimeout(0)
+            with suppress(OSError):
+                client.unwrap()  # an orderly end of TLS: only HTTP's own framing shows that something is missing
+        raise _Over
+
+
+def _bound(port: int) -> socket.socket:
+    """Return a socket that holds the port; until it listens, the kernel refuses connections."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((LOOPBACK, port))
+    return listener
 
 
 def _received(peer: socket.socket) -> bytes:
@@ -282,32 +273,6 @@ def _delivered(upstream: http.client.HTTPSConnection, method: str, path: str, he
     upstream.endheaders(body)
     reply = upstream.getresponse()
     content = reply.read()
-    lines = [f"{n}: {v}" for n, v in reply.getheaders() if n.lower() not in ("content-length", "connection", "transfer-encoding")]
+    lines = [f"{name}: {value}" for name, value in reply.getheaders() if name.lower() not in _FRAMING]
     length = [] if reply.status == 204 else [f"Content-Length: {len(content)}"]
     return "\r\n".join([f"HTTP/1.1 {reply.status} {reply.reason}", *lines, *length, "", ""]).encode("latin-1") + content
-
-
-class Trap:
-    """A server that nobody may ever reach; it remembers who did."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.url = f"https://localhost:{self._listener.getsockname()[1]}/elsewhere"
-        self.caught: list[bytes] = []  # what each connection said first
-
-    def __enter__(self) -> "Trap":
-        threading.Thread(target=self._catch, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _catch(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                with connection:
-                    connection.settimeout(1)
-                    self.caught.append(connection.recv(65536))

@@ -24,7 +24,7 @@ class Case:
     @property
     def takes_time(self) -> bool:
         """Say whether somebody's deadline has to pass."""
-        return self.kind == "hang" or self.seconds >= LATE_S
+        return not self.heals and (self.kind in ("hang", "slice") or self.seconds >= LATE_S)
 
     def fault(self, match: str, trap_url: str, *, times: int | None = None) -> Fault:
         answer = status("302 Found", location=trap_url) if self.name == "elsewhere" else self.answer
@@ -87,8 +87,11 @@ CASES = [
     *answers("100-mb", endless, "before", "after"),
     *answers("elsewhere", None, "before", "after"),
 ]
-SLOW = [Case("latency-1.5", "latency", when, 1.5, heals=True) for when in EACH]
-"""For whoever has time; each costs 1.5 s."""
+SLOW = [
+    *(Case("latency-1.5", "latency", when, 1.5, heals=True) for when in EACH),
+    Case("dripping", "slice", "after", 0.05),  # no byte is late, the whole is
+]
+"""For whoever has time; each costs seconds."""
 
 
 def some(cases: Iterable[Case], turn: int) -> set[str]:

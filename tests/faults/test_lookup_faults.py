@@ -33,10 +33,9 @@ def combined() -> list[Any]:
 @pytest.mark.parametrize(("step", "case"), combined())
 def test_a_lookup_outlives_a_fault(house: House, patient: Process, hasty: Process, step: str, case: Case) -> None:
     remote, match = STEPS[step]
-    if step == "lookup":
-        process = hasty if case.takes_time and not case.heals else patient
-    else:  # only a process that just started has to ask for keys and tokens
-        process = house.process(**(SHORT if case.takes_time and not case.heals else {}))
+    process = hasty if case.takes_time else patient
+    if step != "lookup":  # only a process that just started has to ask for keys and tokens
+        process = house.process(**(SHORT if case.takes_time else {}))
     item = house.message()
     fault = house.proxies[remote].strike(case.fault(match, house.trap.url))
     answer, took = timed(lambda: process.answered(lambda: process.api.post("/context", {"item": item})))
