@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Any:
         settings = self._settings
         deps = wiring.build(settings)
-        app = create_app(deps, wiring.face(settings))
-        if settings.worker_threads:
-            dispatcher = Dispatcher(deps, threads=settings.worker_threads, poll_s=settings.poll_s)
-            dispatcher.start()
-            app.extensions["dispatcher"] = dispatcher
+        if not settings.worker_threads:
+            return create_app(deps, wiring.face(settings))
+        dispatcher = Dispatcher(deps, threads=settings.worker_threads, poll_s=settings.poll_s)
+        app = create_app(replace(deps, wake=dispatcher.wake), wiring.face(settings))
+        dispatcher.start()
+        app.extensions["dispatcher"] = dispatcher
         return app
 
 

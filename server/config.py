@@ -48,6 +48,10 @@ class Settings:
     lease_s: float = 45.0  # a job whose holder is silent this long is taken over
     unknown_settle_s: float = 30.0  # how long an unanswered write may still appear in C4C before it is tried again
     poll_s: float = 1.0  # how often the worker looks for due rows
+    user_calls_per_minute: int = 60  # of one user, at each web process; 0 = no limit
+    tenant_calls_per_minute: int = 6000  # of all users of one C4C tenant, at each web process; 0 = no limit
+    failed_sign_ins_per_minute: int = 30  # from one network address, at each web process; 0 = no limit
+    proxies: int = 0  # reverse proxies in front of this server, whose X-Forwarded-For is believed
     log_format: str = "json"  # json or text
 
     @classmethod

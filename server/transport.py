@@ -3,7 +3,12 @@
 What decides "retry or look first" is whether the peer may have acted. A failure before the request was written is Transient;
 after that a read is still Transient, but a write is Unknown. A 2xx that is cut anywhere raises in httpx (h11 checks the
 framing at each byte; requests and urllib3 do not, domain page toolchain.md section 3), so only this gateway writes. An answer
-whose end only the end of the connection shows is not taken, since nobody could tell that it was cut.
+whose end only the end of the connection shows is not taken, since nobody could tell that it was cut; neither is one that was
+packed and does not unpack to its end.
+
+What an answer costs is bounded. Each wait gets what is left of the call's deadline, so that a peer which sends a byte now and
+then cannot prolong it. No more is kept than the caller asked for, of a packed answer no more is unpacked, and what says that it
+is larger is not read at all.
 
 One httpx.Client per thread (a shared pool is the bottleneck, toolchain.md section 7) with one shared SSLContext; cookies are
 never kept by the client, so that users of one thread cannot meet. Redirects are not followed: no vendor API needs one.
@@ -11,23 +16,30 @@ never kept by the client, so that users of one thread cannot meet. Redirects are
 
 from __future__ import annotations
 
+import io
 import ssl
 import threading
 import time
 import urllib.request
 import weakref
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.cookiejar import Cookie, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NoReturn
 
+import httpcore
 import httpx
 
 from server.errors import RateLimited, Rejected, Transient, Unknown
 
+MAX_BYTES = 8 * 1024 * 1024  # of an answer: more than any page of JSON that is asked for
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PIECE = 64 * 1024  # bytes sent at a time
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 
 
@@ -88,6 +100,7 @@ class Gateway:
         self._proxy = proxy_url
         self._clock = clock
         self._local = threading.local()
+        self._call = _Call()
 
     def send(
         self,
@@ -96,62 +109,57 @@ class Gateway:
         *,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
         data: Mapping[str, str] | None = None,
         json: Any = None,
-        max_bytes: int = 64 * 1024 * 1024,
+        max_bytes: int = MAX_BYTES,
         timeout_s: float | None = None,
         is_write: bool | None = None,
         may_repeat: bool | None = None,
     ) -> Reply:
         """Send one request and read the whole answer, whatever its status.
 
+        `content` in pieces needs its Content-Length among the headers, and must give the same pieces again if it is asked again.
         `is_write` says whether the peer changes something (default: by method; a POST that only asks sets False). With
         `may_repeat` (default: by method) the request is sent once more if its connection breaks, as one that was kept alive may.
+        The answer may come packed unless the headers say `Accept-Encoding: identity`, which bounds the memory to what comes in.
 
-        Raises: Transient when nothing was sent or a read failed; Unknown when a write failed after it was sent; Rejected when
-        the answer is larger than `max_bytes`.
+        Raises: Transient when nothing was sent or a read failed; Unknown when a write failed after it was sent, or its answer is
+        larger than `max_bytes`; Rejected when a read's is.
         """
         is_safe = method.upper() in _SAFE
         changes = not is_safe if is_write is None else is_write
         limit = timeout_s or self.timeout_s
         started = self._clock()
+        self._call.until = started + limit
         request = self._client.build_request(
             method, url, headers=headers, params=params, content=content, data=data, json=json, timeout=httpx.Timeout(limit)
         )
         try:
             try:
-                response, body = self._answer(request, started + limit, max_bytes)
+                response, body = self._answer(request, max_bytes)
             except (httpx.NetworkError, httpx.RemoteProtocolError):
                 if not (is_safe if may_repeat is None else may_repeat):
                     raise
-                response, body = self._answer(request, started + limit, max_bytes)
+                response, body = self._answer(request, max_bytes)
         except _NOT_SENT as error:
             raise Transient(f"{self.peer} cannot be reached.") from error
-        except httpx.TransportError as error:
+        except _TooLarge as error:
+            if changes:
+                self._failed(changes, error)
+            raise Rejected(f"{self.peer} sent an answer that is too large.") from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
             self._failed(changes, error)
         return Reply(response.status_code, response.headers, body, (self._clock() - started) * 1000)
 
-    def _answer(self, request: httpx.Request, until: float, max_bytes: int) -> tuple[httpx.Response, bytes]:
+    def _answer(self, request: httpx.Request, max_bytes: int) -> tuple[httpx.Response, bytes]:
         response = self._client.send(request, stream=True)
         try:
             if not _shows_its_end(response):
                 raise httpx.RemoteProtocolError("a body without a length", request=request)
-            return response, self._read(response, until, max_bytes)
+            return response, _read(response, max_bytes)
         finally:
             response.close()
-
-    def _read(self, response: httpx.Response, until: float, max_bytes: int) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        for chunk in response.iter_bytes():
-            size += len(chunk)
-            if size > max_bytes:
-                raise Rejected(f"{self.peer} sent an answer that is too large.")
-            if self._clock() > until:
-                raise httpx.ReadTimeout("deadline passed while reading", request=response.request)
-            chunks.append(chunk)
-        return b"".join(chunks)
 
     def _failed(self, changes: bool, error: Exception) -> NoReturn:
         if changes:
@@ -168,7 +176,11 @@ class Gateway:
                 trust_env=False,
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=20),
             )
-            client = httpx.Client(transport=pool, trust_env=False, follow_redirects=False, headers={"User-Agent": "ssi-sidebar"})
+            # httpx has no other place for it, and its own timeouts begin anew with each byte.
+            left = partial(_left, self._call, self._clock)  # not of `self`: the pool must not keep its client alive
+            pool._pool._network_backend = _TimedNetwork(pool._pool._network_backend, left)
+            headers = {"User-Agent": "ssi-sidebar", "Accept-Encoding": "gzip"}
+            client = httpx.Client(transport=pool, trust_env=False, follow_redirects=False, headers=headers)
             weakref.finalize(client, pool.close)  # with the thread whose client it was
             # Cookies belong to a person's session with C4C and are sent by hand; a jar here would mix people.
             client.cookies.jar.set_policy(_NoCookies())
@@ -180,6 +192,104 @@ def _shows_its_end(response: httpx.Response) -> bool:
     """Say whether a cut body would be noticed; one that just ends with the connection may have been cut anywhere."""
     framed = {"content-length", "transfer-encoding"} & response.headers.keys()
     return bool(framed) or response.status_code in (204, 304) or response.request.method == "HEAD"
+
+
+class _TooLarge(Exception):
+    """The answer is larger than the caller wants."""
+
+
+def _read(response: httpx.Response, max_bytes: int) -> bytes:
+    """Return the body, unpacked. Raises: _TooLarge; httpx.DecodingError if it cannot be unpacked, or not to its end."""
+    size = response.headers.get("content-length", "0")
+    if response.request.method != "HEAD" and size.isdecimal() and int(size) > max_bytes:
+        raise _TooLarge(f"{size} bytes are more than {max_bytes}")
+    unpacker = _unpacker(response)
+    body = io.BytesIO()
+    for chunk in response.iter_raw():
+        body.write(_unpacked(unpacker, chunk, max_bytes + 1 - body.tell()) if unpacker else chunk)
+        if body.tell() > max_bytes:
+            raise _TooLarge(f"more than {max_bytes} bytes")
+    if unpacker and response.num_bytes_downloaded and not unpacker.eof:
+        raise httpx.DecodingError("the packed answer was cut", request=response.request)
+    return body.getvalue()
+
+
+def _unpacker(response: httpx.Response) -> Any:
+    """Return what unpacks the body, None if it is not packed. Raises: httpx.DecodingError if it is not packed as we asked."""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ("gzip", "x-gzip") or "gzip" not in response.request.headers.get("accept-encoding", ""):
+        raise httpx.DecodingError("an encoding that was not asked for", request=response.request)
+    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with gzip's header
+
+
+def _unpacked(unpacker: Any, chunk: bytes, at_most: int) -> bytes:
+    """Raises: httpx.DecodingError."""
+    try:
+        unpacked: bytes = unpacker.decompress(chunk, at_most)
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from error
+    if unpacker.unused_data:
+        raise httpx.DecodingError("something follows the packed answer")
+    return unpacked
+
+
+class _Call(threading.local):
+    """The call that a thread makes."""
+
+    until = 0.0  # by the Gateway's clock
+
+
+def _left(call: _Call, clock: Callable[[], float]) -> float:
+    """Return how many seconds are left of the call; 0.0 or less: none."""
+    return call.until - clock()
+
+
+class _TimedNetwork(httpcore.NetworkBackend):
+    """The network, where each wait ends with the call that it belongs to: after `left()` seconds."""
+
+    def __init__(self, network: httpcore.NetworkBackend, left: Callable[[], float]) -> None:
+        self._network = network
+        self._left = left
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None, socket_options: Any = None
+    ) -> httpcore.NetworkStream:
+        left = _more_than_none(self._left(), httpcore.ConnectTimeout)
+        return _TimedStream(self._network.connect_tcp(host, port, left, local_address, socket_options), self._left)
+
+
+class _TimedStream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, left: Callable[[], float]) -> None:
+        self._stream = stream
+        self._left = left
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _more_than_none(self._left(), httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), _PIECE):  # as a whole, a slow reader would get the time for each part of it anew
+            self._stream.write(buffer[start : start + _PIECE], _more_than_none(self._left(), httpcore.WriteTimeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = _more_than_none(self._left(), httpcore.ConnectTimeout)
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, left), self._left)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _more_than_none(left: float, over: type[httpcore.TimeoutException]) -> float:
+    """Return a time that a socket can wait for; 0 would mean not to wait. Raises: `over` if none is left."""
+    if left <= 0:
+        raise over("the deadline has passed")
+    return left
 
 
 def ssl_context(ca_file: Path | None) -> ssl.SSLContext:

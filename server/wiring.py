@@ -49,6 +49,7 @@ class Face:
     frame_ancestors: tuple[str, ...]
     cors_origins: tuple[str, ...]
     cache_s: int
+    proxies: int
     key_place: str  # where the key-encryption key lies, for the privacy page
 
 
@@ -60,6 +61,7 @@ def face(settings: Settings) -> Face:
         frame_ancestors=settings.frame_ancestors,
         cors_origins=settings.cors_origins,
         cache_s=settings.cache_s,
+        proxies=settings.proxies,
         key_place="in a file on the server that only the server's own account can read",
     )
 
@@ -93,6 +95,9 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
             save_deadline_s=settings.save_deadline_s,
             lease_s=settings.lease_s,
             unknown_settle_s=settings.unknown_settle_s,
+            user_calls_per_minute=settings.user_calls_per_minute,
+            tenant_calls_per_minute=settings.tenant_calls_per_minute,
+            failed_sign_ins_per_minute=settings.failed_sign_ins_per_minute,
         ),
         cache=LookupCache(max_age_s=settings.cache_s, now=clock),
         background=ThreadPoolExecutor(max_workers=settings.threads * 2, thread_name_prefix="background"),

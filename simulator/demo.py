@@ -47,7 +47,7 @@ class _Size:
 
 def build(seed: int = 20261122) -> World:
     """Return the full demo World: about 3,000 records behind six mailboxes."""
-    return _build(seed, _Size(6, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 25, 25, 25, 25)))
+    return _build(seed, _Size(6, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 85, 85, 85, 85)))
 
 
 def small(seed: int = 20261122, *, people: int = 3) -> World:

@@ -180,8 +180,9 @@ EXTENDED: dict[str, Callable[[MessageView], str]] = {
     "string 0x1a": lambda v: v.stored.item_class,
     "string 0x7d": lambda v: v.parsed.head,
     "string 0x1035": lambda v: v.parsed.text_of("Message-ID"),
+    "integer 0xe08": lambda v: str(len(v.stored.mime)),
 }
-"""MAPI properties by normalised id: message class, transport headers, Internet message id."""
+"""MAPI properties by normalised id: message class, transport headers, Internet message id, size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +312,11 @@ def _expanded(view: MessageView, expand: str) -> Json:
 
 def _extended(view: MessageView, identifier: str) -> tuple[str, str]:
     """Return the id in Graph's own spelling ("String 0x001A" comes back as "String 0x1a") and the value, "" if absent."""
-    form = re.fullmatch(r"(?i)string 0x0*([0-9a-f]+)", identifier)
+    form = re.fullmatch(r"(?i)(string|integer) 0x0*([0-9a-f]+)", identifier)
     if form is None:
         return identifier, ""
-    reader = EXTENDED.get(f"string 0x{form[1].lower()}")
-    return f"String 0x{form[1].lower()}", reader(view) if reader else ""
+    reader = EXTENDED.get(f"{form[1].lower()} 0x{form[2].lower()}")
+    return f"{form[1].title()} 0x{form[2].lower()}", reader(view) if reader else ""
 
 
 def attachment_json(view: AttachmentView, select: tuple[str, ...]) -> Json:

@@ -217,7 +217,11 @@ class Leaf:
         return quopri.decodestring(raw) if self.encoding == "quoted-printable" else raw
 
     def text(self) -> str:
-        return self.content().decode(self.charset, "replace").replace("\r\n", "\n")
+        try:
+            text = self.content().decode(self.charset, "replace")
+        except LookupError:  # mail names charsets that nobody knows
+            text = self.content().decode("utf-8", "replace")
+        return text.replace("\r\n", "\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from simulator import demo
 from simulator.ports import Simulator
 from simulator.world import World
 from tests.api import Api
+from tests.figures import Count, counter, tell
 from tests.services import postgres
 
 
@@ -121,6 +122,7 @@ def _set_up(settings: Settings, document: dict[str, Any]) -> None:
 
 def _settings(database: str, key: Path, environment: dict[str, str]) -> Settings:
     own = {"SSI_DATABASE_URL": database, "SSI_KEY_FILE": str(key), "SSI_PUBLIC_URL": "https://sidebar.example.com"}
+    own |= {"SSI_USER_CALLS_PER_MINUTE": "0", "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}  # the World's clock may stand still
     return Settings.from_environment({**environment, **own})
 
 
@@ -212,16 +214,14 @@ def colleague(api: Callable[..., Api]) -> Api:
     return api(1)
 
 
-LONG = frozenset({"exactly_one", "faults", "test_hostile_input.py", "test_isolation.py"})
-"""Whole matrices of kills, faults, payloads and foreign ids take minutes; the ordinary run has samples of each elsewhere."""
+@pytest.fixture
+def count(record_property: Callable[[str, Any], None]) -> Count:
+    """Add to a figure ("section: name") that is told at the end of the run."""
+    return counter(record_property)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the long matrices for --soak."""
-    for item in items:
-        if LONG & set(item.path.parts):
-            item.add_marker(pytest.mark.soak)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    tell(terminalreporter)
 
 
 class _Scheduling(LoadScopeScheduling):

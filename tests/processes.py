@@ -26,6 +26,7 @@ from simulator.world import Person
 from tests.services import free_port
 
 PATIENCE_S = 30.0
+PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}  # plain http on loopback: no proxy, and no time for certificates
 SHORT = {
     "SSI_LEASE_S": "1.5",
     "SSI_UNKNOWN_SETTLE_S": "1.0",
@@ -34,6 +35,7 @@ SHORT = {
     "SSI_THREADS": "4",
     "SSI_WORKER_THREADS": "1",
     "SSI_LOG_FORMAT": "text",
+    "SSI_USER_CALLS_PER_MINUTE": "0",
 }
 
 
@@ -93,7 +95,7 @@ class Installed:
 
     def answers(self) -> bool:
         with suppress(httpx.TransportError):
-            return httpx.get(self.url("/readyz"), trust_env=False).status_code == 200
+            return httpx.get(self.url("/readyz"), **PLAIN).status_code == 200
         return False
 
     def url(self, path: str) -> str:
@@ -101,7 +103,9 @@ class Installed:
 
     def send(self, person: Person, method: str, path: str, body: Any = None) -> httpx.Response:
         headers = {"Authorization": "Bearer " + self.simulator.bearer(person)}
-        return httpx.request(method, self.url("/api" + path), headers=headers, json=body, timeout=PATIENCE_S, trust_env=False)
+        return httpx.request(
+            method, self.url("/api" + path), headers=headers, json=body, timeout=PATIENCE_S, trust_env=False, verify=False
+        )
 
     def kill(self) -> None:
         """SIGKILL everything at once, as a power cut would."""

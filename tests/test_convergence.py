@@ -6,18 +6,19 @@ What counts is the World: its activities and the message's categories. If nothin
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import httpx
 import pytest
 
+from server.config import Settings
 from simulator import demo
 from simulator.c4c_odata import SERVICE
 from simulator.ports import Simulator
 from simulator.world import Gate, World
 from tests.api import activities, children, file_names, numbers
-from tests.processes import Installed, eventually
+from tests.processes import SHORT, Installed, eventually
 from tests.test_saves import with_files
 
 SAVED = "Saved in SAP Cloud for Customer SSI"
@@ -138,3 +139,19 @@ def test_it_converges_also_when_everything_dies_and_only_a_worker_comes_back_at_
     installed.kill()
     installed.serve()
     ends_well(installed, item, "comma_name")
+
+
+@pytest.mark.soak
+def test_with_the_settings_of_a_real_installation_it_takes_less_than_a_minute(installed: Installed) -> None:
+    defaults = {field.name: field.default for field in fields(Settings)}
+    real = {name: str(defaults[name.removeprefix("SSI_").lower()]) for name in SHORT if "CALLS" not in name}
+    world, item = installed.simulator.world, item_of(installed.simulator.world, "idn")
+    installed.kill()
+    installed.serve(**real)
+    kill_at(installed, item, Point(f"c4c POST {SERVICE}EMailCollection", acted=True), everything=True)
+    installed.serve(**real)
+    owner, ref = world.cases["idn"]
+    eventually(lambda: world.mailbox(owner).messages[ref].categories == [SAVED], 60)
+    ends_well(installed, item, "idn")
+    installed.kill()
+    installed.serve()

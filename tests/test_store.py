@@ -98,6 +98,23 @@ def test_a_lease_that_is_renewed_lasts(store: Store, save: Save) -> None:
 
 
 @BOTH
+def test_a_lease_that_is_nearly_whole_is_not_written_again_and_nine_tenths_are_always_left(store: Store, save: Save) -> None:
+    fence = lease(store, save)
+    assert fence is not None
+    with store.transaction() as tx:
+        tx.renew_save(save.id, fence, after(seconds=4), 45)
+    assert until(store, save) == after(seconds=45)
+    with store.transaction() as tx:
+        tx.renew_save(save.id, fence, after(seconds=5), 45)
+    assert until(store, save) == after(seconds=50)
+
+
+def until(store: Store, save: Save) -> datetime | None:
+    with store.transaction(reading=True) as tx:
+        return tx._db.execute(sa.select(schema.save.c.lease_until).where(schema.save.c.id == save.id)).scalar_one()
+
+
+@BOTH
 def test_a_holder_that_wakes_up_late_is_refused_whatever_it_writes(
     store: Store, save: Save, connections: list[Connection], people: list[Principal]
 ) -> None:

@@ -5,15 +5,23 @@ minute, so that forged ones cause no storm. Everything is checked against exact 
 of the token's own tenant, version 2.0, a delegated scope, an authorised client, times. Header members that point to keys are
 refused. Sources: Entra "access tokens", "access token claims reference" (domain page outlook.md 2.3).
 
+A token that was judged good is known again by its SHA-256 and not judged anew, which saves a millisecond of every request. That
+weakens nothing: the digest is of the whole token, so another signature or another claim is another token; nothing is kept of
+refused ones; what depends on the time is compared with the clock each time; and a token is known only as long as the very key
+that signed it is, so that withdrawing a key, and each fetching of the keys (hourly), forgets it. What is kept is bounded, holds
+no token, and says only what the token says: whether the person may come in is asked of the database each time.
+
 It does not decide whether the tenant or the person is known to us; that is services.provisioning. The address in the claims is
 for display only: an identity is (tenant, subject).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -43,6 +51,7 @@ _FRESH = timedelta(hours=1)  # a key that Entra withdrew is refused after this
 _STALE = timedelta(hours=24)  # keys serve so long when the authority cannot be reached
 _MAX_TOKEN = 16 * 1024
 _MIN_KEY_BITS = 2048
+_REMEMBERED = 5_000  # tokens judged good, the least recently used goes first
 _HEADER = frozenset({"alg", "typ", "kid", "x5t"})
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _OURS = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub", "verify_jti")
@@ -67,6 +76,16 @@ class Claims:
 class _Key:
     public: Any
     issuer: str | None  # the issuer it is good for, may hold {tenantid}; None: any
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What is kept of a token that was good: what it says, its times, and the key that signed it."""
+
+    kid: str
+    key: _Key
+    times: Mapping[str, int]
+    claims: Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,35 +121,60 @@ class Verifier:
         self._keys: _Keys | None = None
         self._tried_at: datetime | None = None
         self._failure: SsiError | None = None
+        self._judged: OrderedDict[bytes, _Judged] = OrderedDict()  # by SHA-256 of the token
 
     def verify(self, bearer: str) -> Claims:
         """Return what the token says of its holder.
 
         Raises: NeedsReauth if it is not good (any more); Transient if the authority's keys cannot be fetched.
         """
+        if len(bearer) > _MAX_TOKEN or not bearer.isascii():  # an encoding error would carry the token into the log
+            raise _refused("it is not a token")
+        digest = hashlib.sha256(bearer.encode("ascii")).digest()
+        judged = self._recall(digest)
+        if judged is None or self._key(judged.kid) is not judged.key:
+            judged = self._judge(bearer)
+            self._remember(digest, judged)
+        else:
+            self._check_times(judged.times)
+        return judged.claims
+
+    def _judge(self, bearer: str) -> _Judged:
         kid = _key_id(bearer)
         key = self._key(kid)
         try:
             claims = jwt.decode(bearer, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE)
         except (jwt.PyJWTError, ValueError) as error:
             raise _refused("its signature is not good") from error
-        self._check_times(claims)
+        times = _times(claims)
+        self._check_times(times)
         self._check_origin(claims, key)
         self._check_purpose(claims)
-        return Claims(
+        said = Claims(
             issuer=claims["iss"],
             tenant=claims["tid"],
             subject=claims["oid"],
             email=_text(claims, "preferred_username"),
             name=_text(claims, "name"),
-            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+            expires_at=datetime.fromtimestamp(times["exp"], UTC),
         )
+        return _Judged(kid, key, times, said)
 
-    def _check_times(self, claims: Mapping[str, Any]) -> None:
+    def _recall(self, digest: bytes) -> _Judged | None:
+        with self._lock:
+            judged = self._judged.get(digest)
+            if judged is not None:
+                self._judged.move_to_end(digest)
+            return judged
+
+    def _remember(self, digest: bytes, judged: _Judged) -> None:
+        with self._lock:
+            self._judged[digest] = judged
+            while len(self._judged) > _REMEMBERED:
+                self._judged.popitem(last=False)
+
+    def _check_times(self, times: Mapping[str, int]) -> None:
         now = self._now().timestamp()
-        times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
-        if not {"exp", "iat"} <= times.keys() or not all(type(value) is int and 0 < value < 2**40 for value in times.values()):
-            raise _refused("its times are missing or malformed")
         if times["exp"] <= now - _LEEWAY_S:
             raise _refused("it has expired")
         if times["iat"] > now + _LEEWAY_S or times.get("nbf", 0) > now + _LEEWAY_S:
@@ -211,8 +255,6 @@ class Verifier:
 
 def _key_id(bearer: str) -> str:
     """Read the header of a token, of which nothing is trusted but the choice among our own keys."""
-    if len(bearer) > _MAX_TOKEN or not bearer.isascii():  # an encoding error would carry the token into the log
-        raise _refused("it is not a token")
     try:
         header = jwt.get_unverified_header(bearer)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
@@ -223,6 +265,13 @@ def _key_id(bearer: str) -> str:
     if not isinstance(kid, str) or not kid:
         raise _refused("it names no key")
     return kid
+
+
+def _times(claims: Mapping[str, Any]) -> dict[str, int]:
+    times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
+    if not {"exp", "iat"} <= times.keys() or not all(type(value) is int and 0 < value < 2**40 for value in times.values()):
+        raise _refused("its times are missing or malformed")
+    return times
 
 
 def _read_key(entry: Any) -> tuple[str, _Key] | None:

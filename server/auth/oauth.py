@@ -22,6 +22,7 @@ from server.transport import Gateway, Reply, raise_for_busy
 
 _METADATA_LIFE = timedelta(hours=24)
 _CACHED_TENANTS = 1000
+_MAX_BYTES = 1024 * 1024  # of an answer; tokens and metadata have a few kB
 
 log = logs.get(__name__)
 
@@ -149,7 +150,7 @@ class _MsalHttp:
     ) -> _Response:
         # Not a write in the Gateway's sense: on-behalf-of changes nothing, and Entra leaves a refresh token good when it is
         # used (refresh-tokens page), so an exchange whose answer was lost may simply be repeated.
-        reply = self._gateway.send("POST", url, params=params, data=data, headers=headers, is_write=False)
+        reply = self._gateway.send("POST", url, params=params, data=data, headers=headers, max_bytes=_MAX_BYTES, is_write=False)
         return self._judged(reply)
 
     def get(
@@ -160,7 +161,7 @@ class _MsalHttp:
             kept = self._metadata.get(url)
         if kept is not None and kept[0] > self._now():
             return kept[1]
-        response = self._judged(self._gateway.send("GET", url, params=params, headers=headers))
+        response = self._judged(self._gateway.send("GET", url, params=params, headers=headers, max_bytes=_MAX_BYTES))
         if response.status_code != 200:
             raise Rejected("Microsoft's sign-in service does not know the organization.")
         with self._lock:

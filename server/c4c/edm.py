@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from server.errors import InvalidInput
 
 Row = dict[str, Any]
 """One entity as JSON gave it; expanded navigations are lists or objects, read them with `children` and `child`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A value of Edm.Binary: base64 in JSON, made piece by piece while it is sent, since files are large."""
+
+    content: bytes = field(repr=False)
+
 
 UNASKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _JSON_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d+)?\)/")
@@ -76,14 +84,6 @@ def as_time(value: object) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-
-
-def as_decimal(value: object) -> Decimal | None:
-    """Read Edm.Decimal, which JSON carries as text: "37.00000000000000"."""
-    try:
-        return Decimal(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-    except InvalidOperation:
-        return None
 
 
 def as_text(value: object) -> str:

@@ -6,7 +6,6 @@ the real $metadata (c4c-odata.md section 2, source S2); codes are tenant data an
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from server.c4c.codes import Codes
-from server.c4c.edm import Row, as_text, as_time, child, children, json_time
+from server.c4c.edm import Binary, Row, as_text, as_time, child, children, json_time
 from server.c4c.links import LinkType
 from server.domain.records import PARTY_TYPES, Activity, Record, RecordType
 from server.errors import InvalidInput, Rejected
@@ -427,7 +426,7 @@ def attachment_body(file: File, codes: Codes) -> dict[str, Any]:
             "MimeType": one_line(file.content_type),
             "TypeCode": codes.attachment_type,
             "CategoryCode": codes.attachment_category,
-            "Binary": base64.b64encode(file.content).decode("ascii"),
+            "Binary": Binary(file.content) if file.content else "",
         }
     )
 

@@ -23,13 +23,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from server.c4c import multipart
-from server.c4c.edm import UNASKABLE, Row, text
+from server.c4c.edm import UNASKABLE, Binary, Row, text
 from server.errors import Conflict, Forbidden, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
 from server.transport import Gateway, Reply, raise_for_busy
 
 PEER = "SAP Cloud for Customer"
 
 _READ_RETRIES = 2
+_PIECE = 3 * 65_536  # bytes of a file that are sent at a time; a multiple of three, as base64 wants
 _SLOT_WAIT_S = 10.0
 _BATCH_MEDIA_TYPE = "multipart/mixed"
 _QUERY_SAFE = "'(),:/$@!~"  # left readable in a query; `+`, `&`, `#`, `%`, space and everything else is encoded
@@ -99,7 +100,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One change. `if_match` is an etag as C4C wrote it."""
+    """One change. `if_match` is an etag as C4C wrote it; the body may hold Binary values."""
 
     method: Literal["POST", "PATCH", "DELETE"]
     target: str
@@ -215,7 +216,7 @@ class ODataClient:
 
         Raises: what the refused write ran into; Unknown if the reply cannot be read.
         """
-        requests = [multipart.Request(write.method, write.target, _write_headers(write), _body(write)) for write in writes]
+        requests = [multipart.Request(write.method, write.target, _write_headers(write), _bytes(write)) for write in writes]
         (reply,) = self._batch([requests], changes=True).replies
         if isinstance(reply, multipart.Part):  # one plain reply in place of the changeset: it was refused whole [S14]
             raise _error(_reply(reply), changes=True) or Unknown(f"{PEER} gave an answer that is not a change's.")
@@ -236,8 +237,10 @@ class ODataClient:
         return self._result(reply, changes=False), _server_ms(reply)
 
     def _write(self, write: Write, headers: Mapping[str, str]) -> Reply:
+        content = None if write.body is None else _Body(write.body)
+        length = {} if content is None else {"Content-Length": str(len(content))}
         return self._send(
-            write.method, write.target, headers={**_write_headers(write), **headers}, content=_body(write), changes=True
+            write.method, write.target, headers={**_write_headers(write), **headers, **length}, content=content, changes=True
         )
 
     def _batch(self, requests: Sequence[multipart.Request | multipart.Changeset], *, changes: bool) -> _BatchReply:
@@ -261,7 +264,7 @@ class ODataClient:
         return _BatchReply(replies, _server_ms(reply))
 
     def _send(
-        self, method: str, target: str, *, headers: Mapping[str, str], content: bytes | None = None, changes: bool
+        self, method: str, target: str, *, headers: Mapping[str, str], content: bytes | _Body | None = None, changes: bool
     ) -> Reply:
         """Send, with a fresh access token or CSRF token once if C4C asks for it, and pauses for reads. Status is not judged."""
         renewed = refetched = False
@@ -284,7 +287,7 @@ class ODataClient:
             else:
                 return reply
 
-    def _once(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, changes: bool) -> Reply:
+    def _once(self, method: str, url: str, headers: Mapping[str, str], content: bytes | _Body | None, *, changes: bool) -> Reply:
         proven = {**headers, **self._authorize()}
         if self._csrf is not None:
             proven.update(self._csrf.cookie_header())
@@ -402,8 +405,35 @@ def _write_headers(write: Write) -> dict[str, str]:
     return {**headers, "If-Match": write.if_match} if write.if_match else headers
 
 
-def _body(write: Write) -> bytes | None:
-    return None if write.body is None else json.dumps(write.body, ensure_ascii=False, separators=(",", ":")).encode()
+class _Body:
+    """A body as JSON, in pieces and as often as it is asked for: a request may have to be sent again."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._values: list[Binary] = []
+        mark = uuid.uuid4().hex
+
+        def later(value: object) -> str:
+            if not isinstance(value, Binary):
+                raise TypeError(f"{type(value).__name__} has no JSON")
+            self._values.append(value)
+            return mark
+
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=later)
+        self._texts = [piece.encode() for piece in text.split(mark)]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._texts)) + sum(4 * -(-len(value.content) // 3) for value in self._values)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._texts[0]
+        for value, following in zip(self._values, self._texts[1:], strict=True):
+            for start in range(0, len(value.content), _PIECE):
+                yield base64.b64encode(value.content[start : start + _PIECE])
+            yield following
+
+
+def _bytes(write: Write) -> bytes | None:
+    return None if write.body is None else b"".join(_Body(write.body))
 
 
 def _reply(part: multipart.Part) -> Reply:

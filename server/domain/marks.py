@@ -6,6 +6,7 @@ marks by id; their names are data, kept per mailbox, so that they can be localiz
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -56,12 +57,16 @@ def mark_for(state: SaveState) -> MarkId | None:
     return marks[state]
 
 
+_NOT_IN_NAMES = re.compile(r"[,;\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def reason_category(reason: str) -> str:
     """Return the name of the colourless category that carries the short reason of an error.
 
-    Outlook separates category names by comma in some clients, so commas and semicolons become spaces.
+    Outlook separates category names by comma in some clients, so commas and semicolons become spaces, as do control
+    characters and those that would turn the direction of the text around the name.
     """
-    text = " ".join(reason.replace(",", " ").replace(";", " ").split())
+    text = " ".join(_NOT_IN_NAMES.sub(" ", reason).split())
     return REASON_PREFIX + (text if len(text) <= REASON_LENGTH else text[: REASON_LENGTH - 1].rstrip() + "…")
 
 

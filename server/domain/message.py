@@ -37,6 +37,7 @@ __all__ = [
     "classify",
     "fingerprint",
     "is_outgoing",
+    "key_beside",
     "message_file_name",
     "message_key",
     "normalised",
@@ -483,6 +484,11 @@ def message_key(message_id: str | None, *, mailbox: str, immutable_id: str) -> s
     if length > MAX_KEY_LENGTH or not re.fullmatch(r"[!-~]+", bare):
         return "sha256-" + hashlib.sha256(bare.encode("utf-8", "surrogatepass")).hexdigest()
     return bare
+
+
+def key_beside(key: str, fingerprint: str) -> str:
+    """Return the key of another message whose Message-ID, and so whose `message_key`, is taken already."""
+    return "sha256-" + hashlib.sha256(f"{key}\0{fingerprint}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _bare_id(message_id: str) -> str:

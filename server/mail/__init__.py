@@ -27,6 +27,7 @@ class MessageHead:
     message_id: str | None  # Message-ID header as the mailbox knows it, with angle brackets if it has them
     subject: str
     item_class: str  # MAPI message class, e.g. "IPM.Note"; "" where the provider has none
+    size_bytes: int | None  # about as large is the message, its attachments included; None if the provider does not tell
     received_at: datetime | None  # aware UTC
     categories: tuple[str, ...]  # names of categories or labels, all of them, not only ours
     has_attachments: bool

@@ -38,11 +38,15 @@ ATTEMPTS = 4  # of one request while the service is busy
 PATIENCE_S = 5.0  # how long one request waits in all because the service asked for a pause
 TRIES = 3  # of read, merge and write, when others change the same thing
 MAX_PAGES = 20
+MAX_JSON = 4 * 1024 * 1024  # bytes of an answer that is no message
 
 _ITEM_CLASS = "String 0x001A"  # PidTagMessageClass; Graph's message has no such property (outlook.md 1.6)
+_SIZE = "Integer 0x0E08"  # PidTagMessageSize (MS-OXPROPS); Graph's message has no such property either
 _HEAD_FIELDS = "id,internetMessageId,subject,receivedDateTime,categories,hasAttachments,conversationId"
-_EXPAND_CLASS = f"singleValueExtendedProperties($filter=id eq '{_ITEM_CLASS}')"
+_EXPAND_HEAD = f"singleValueExtendedProperties($filter=id eq '{_ITEM_CLASS}' or id eq '{_SIZE}')"
 _ID = re.compile(r"[A-Za-z0-9_=+/-]{1,1024}\Z")
+_MIME_TYPES = frozenset({"text/plain", "message/rfc822", "application/octet-stream"})
+_FIELD = re.compile(rb"[A-Za-z][A-Za-z0-9._-]*[ \t]*:")  # what a message begins with
 
 
 class _Property(TypedDict):
@@ -100,23 +104,25 @@ class GraphMailbox:
         self._sleep = sleep
 
     def head(self, item_id: str, id_form: IdForm = "rest") -> MessageHead:
-        return _head(self._message(_rest_id(item_id, id_form), _HEAD_FIELDS, _EXPAND_CLASS))
+        return _head(self._message(_rest_id(item_id, id_form), _HEAD_FIELDS, _EXPAND_HEAD))
 
     def mime(self, ref: str, *, max_bytes: int) -> bytes:
         try:
-            reply = self._send("GET", self._path_of(ref) + "/$value", max_bytes=max_bytes)
+            reply = self._send("GET", self._path_of(ref) + "/$value", max_bytes=max_bytes, may_be_packed=False)
         except Rejected as error:
             if isinstance(error.__cause__, _Refusal):
                 raise
             raise Rejected(f"The message is larger than {max_bytes // (1024 * 1024)} MB.") from error
-        if reply.headers.get("content-type", "").startswith("text/html"):  # a maintenance page; MIME comes as text/plain
+        media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+        # The service says text/plain (outlook.md section 3); a maintenance page or an error in JSON must not become a message.
+        if media_type not in _MIME_TYPES or not _FIELD.match(reply.content):
             raise Transient(f"{PEER} did not answer in its own language.")
         return reply.content
 
     def find(self, message_id: str) -> list[MessageHead]:
         bracketed = "<" + message_id.strip().strip("<>") + ">"
         condition = "internetMessageId eq '{}'".format(bracketed.replace("'", "''"))
-        found = self._list("/messages", {"$filter": condition, "$select": _HEAD_FIELDS, "$expand": _EXPAND_CLASS, "$top": "50"})
+        found = self._list("/messages", {"$filter": condition, "$select": _HEAD_FIELDS, "$expand": _EXPAND_HEAD, "$top": "50"})
         heads = [_head(cast(_Message, item)) for item in found]
         return sorted(heads, key=lambda head: head.received_at or datetime.min.replace(tzinfo=UTC), reverse=True)
 
@@ -203,7 +209,8 @@ class GraphMailbox:
         *,
         body: Mapping[str, Any] | None = None,
         if_match: str = "",
-        max_bytes: int = 64 * 1024 * 1024,
+        max_bytes: int = MAX_JSON,
+        may_be_packed: bool = True,
     ) -> Reply:
         """Send a request, again while the service is busy for a short time; return a 2xx.
 
@@ -216,7 +223,12 @@ class GraphMailbox:
         for attempt in range(1, ATTEMPTS + 1):
             with self._in_flight:
                 reply = self._gateway.send(
-                    method, url, headers=self._headers(if_match), json=body, max_bytes=max_bytes, is_write=changes
+                    method,
+                    url,
+                    headers=self._headers(if_match) | ({} if may_be_packed else {"Accept-Encoding": "identity"}),
+                    json=body,
+                    max_bytes=max_bytes,
+                    is_write=changes,
                 )
             if reply.is_success:
                 return reply
@@ -294,13 +306,15 @@ def _rest_id(item_id: str, id_form: IdForm) -> str:
 
 def _head(message: _Message) -> MessageHead:
     received = message.get("receivedDateTime")
-    extended = message.get("singleValueExtendedProperties") or []
+    extended = {p["id"].split()[0].lower(): p["value"] for p in message.get("singleValueExtendedProperties") or []}
+    size = extended.get("integer", "")
     return MessageHead(
         ref=message["id"],
         etag=message.get("@odata.etag", ""),
         message_id=message.get("internetMessageId"),
         subject=message.get("subject") or "",
-        item_class=next((p["value"] for p in extended), ""),  # we asked for one; its id comes back in another spelling
+        item_class=extended.get("string", ""),  # the ids come back in another spelling, but we asked for one of each type
+        size_bytes=int(size) if size.isdecimal() else None,
         received_at=datetime.fromisoformat(received).astimezone(UTC) if received else None,
         categories=tuple(message.get("categories", [])),
         has_attachments=bool(message.get("hasAttachments")),

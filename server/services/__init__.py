@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import BoundedSemaphore
 
 from server.auth import TokenVault
 from server.auth.identity import Claims, Verifier
@@ -15,6 +16,8 @@ from server.services.lookup_cache import LookupCache
 from server.store import Connection, Store
 from server.store import Principal as Principal
 from server.store import Tenant as Tenant
+
+LARGE_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,14 @@ class Limits:
     unknown_settle_s: float
     max_lookup_addresses: int = 50  # a lookup asks for at most so many
     max_message_bytes: int = 80 * 1024 * 1024  # a larger message is refused; 25 MB files grow by a third in base64
+    large_message_bytes: int = 4 * 1024 * 1024  # of messages beyond this only as many as `Deps.large` are in memory at once
     max_text_chars: int = 200_000  # longer texts are shortened visibly
     max_attempts: int = 8  # of a save that C4C keeps refusing because something changed meanwhile
     give_up_after_s: float = 24 * 3600  # a save that could not be carried out for so long fails
     scan_lease_s: float = 300.0  # for one page of a scan
+    user_calls_per_minute: int = 0  # 0: no limit
+    tenant_calls_per_minute: int = 0
+    failed_sign_ins_per_minute: int = 0  # from one network address
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class Deps:
     background: Executor  # carries work that outlives its request
     mail_scopes: tuple[str, ...]
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
+    large: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(LARGE_AT_ONCE))
+    """Places for large messages, which cost memory: a save holds one while it has such a message."""
 
 
 @dataclass(frozen=True, slots=True)

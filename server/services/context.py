@@ -4,7 +4,8 @@
 
 `look_up` costs one request to C4C, a repeated one none. What would need a second request (an answer that proves nothing, a
 further page, names of linked records that no address matched) is left open and said so (`incomplete`); asked with
-`complete`, the same call follows up. Addresses come from the header only; the mailbox is not read.
+`complete`, the same call follows up. When C4C does not answer, what our own database knows of the message is still told.
+Addresses come from the header only; the mailbox is not read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, cast
 
 from server.c4c import Answer, Question
@@ -79,7 +80,7 @@ class SaveStatus:
     id: str | None = None
     reason: str | None = None
     by: Literal["you", "colleague"] | None = None
-    at: str | None = None  # ISO 8601, UTC
+    at: str | None = None  # ISO 8601, UTC: when it was saved, or asked for as long as it is not
     activity: Activity | None = None
 
 
@@ -94,6 +95,7 @@ class Context:
     c4c_ms: float = 0.0
     cached: bool = False
     failed: tuple[str, ...] = ()  # record types that C4C would not answer for
+    trouble: Transient | None = None  # why nothing is known of C4C: the rest is what our database holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,12 @@ def look_up(
     complete: bool = False,
     refresh: bool = False,
     anyway: bool = False,
+    waited_s: float = 0.0,
 ) -> Context:
     """Return what the sidebar shows for this message.
 
-    `refresh` asks C4C anew; `anyway` looks up the people on automatic mail too, which otherwise gets a quiet state.
+    `refresh` asks C4C anew; `anyway` looks up the people on automatic mail too, which otherwise gets a quiet state;
+    `waited_s` is what of the deadline has passed already.
 
     Raises: Transient when C4C does not answer in time and nothing is known; Forbidden when C4C refuses the user.
     """
@@ -130,7 +134,13 @@ def look_up(
     asked = [] if quiet else people[: deps.limits.max_lookup_addresses]
     has_key = mode == "read" and bool(item.internet_message_id.strip())
     key = mail.message_key(item.internet_message_id, mailbox="", immutable_id="") if has_key else None
-    known = _ask(deps, principal, asked, key, complete=complete) if asked else None
+    try:
+        known = _ask(deps, principal, asked, key, complete=complete, waited_s=waited_s) if asked else None
+    except Transient as trouble:
+        status = _status(deps, principal, item, key, None)
+        if status.state == "none":
+            raise
+        return Context(automatic=automatic, save=status, trouble=trouble)
     status = _status(deps, principal, item, key, known.answer if known else None)
     if known is None:
         notice = NOTHING_TO_SAVE if dropped and not quiet else None
@@ -222,7 +232,9 @@ class _Known:
     cached: bool = False
 
 
-def _ask(deps: Deps, principal: Principal, people: Sequence[_Participant], key: str | None, *, complete: bool) -> _Known:
+def _ask(
+    deps: Deps, principal: Principal, people: Sequence[_Participant], key: str | None, *, complete: bool, waited_s: float
+) -> _Known:
     addresses = tuple(dict.fromkeys(s for p in people for s in p.spellings))
     leads = principal.organization.profile.leads_enabled
     cache_key = (principal.user.id, principal.user.generation, addresses, key, leads)
@@ -246,14 +258,14 @@ def _ask(deps: Deps, principal: Principal, people: Sequence[_Participant], key: 
                 _learn_addresses(deps, principal, record.type, ((address, record.id) for address in record.addresses))
         return known
 
-    return _in_time(deps, (cache_key, complete), ask)
+    return _in_time(deps, (cache_key, complete), ask, waited_s)
 
 
-def _in_time(deps: Deps, key: Hashable, ask: Callable[[], _Known]) -> _Known:
+def _in_time(deps: Deps, key: Hashable, ask: Callable[[], _Known], waited_s: float) -> _Known:
     """Ask C4C, but let the caller go after the deadline; the answer then waits in the cache for the next call."""
     future = deps.cache.join(key, lambda: deps.background.submit(ask))
     try:
-        known: _Known = future.result(timeout=deps.limits.context_deadline_s)
+        known: _Known = future.result(timeout=max(0.0, deps.limits.context_deadline_s - waited_s))
     except (FutureTimeout, CancelledError):
         future.cancel()  # if it has not even begun: nobody will want the answer when its turn comes
         raise Transient("SAP Cloud for Customer is slow right now. Try again in a moment.", retry_after_s=1) from None
@@ -387,7 +399,7 @@ def _status(deps: Deps, principal: Principal, item: Item, key: str | None, answe
             return SaveStatus("none", request.id, "The activity was deleted in SAP Cloud for Customer.")
         return _own_status(principal, request, save, activity)
     if save is not None and save.activity_id:
-        return SaveStatus("saved", by="colleague", at=_iso(save), activity=activity)
+        return SaveStatus("saved", by="colleague", at=_iso(save.saved_at), activity=activity)
     if activity is not None:
         return SaveStatus("saved", by="colleague", activity=activity)
     return SaveStatus("none")
@@ -404,8 +416,9 @@ def _own_status(principal: Principal, request: SaveRequest, save: Save, activity
     by: Literal["you", "colleague"] | None = None
     if save.activity_id:
         by = "you" if save.saved_by == principal.user.id else "colleague"
-    return SaveStatus(request.state, request.id, request.reason or None, by, _iso(save), activity)
+    at = request.wished_at if request.state != "saved" else save.saved_at
+    return SaveStatus(request.state, request.id, request.reason or None, by, _iso(at), activity)
 
 
-def _iso(save: Save) -> str | None:
-    return save.saved_at.isoformat().replace("+00:00", "Z") if save.saved_at else None
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat().replace("+00:00", "Z") if at else None

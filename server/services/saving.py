@@ -16,13 +16,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from server import logs
-from server.c4c import C4C, ActivityDraft, File
+from server.c4c import C4C, ActivityDraft
 from server.domain import message as mail
 from server.domain.marks import MARKS, MarkId, SaveState, mark_for
 from server.domain.records import Activity, Record
@@ -31,7 +32,7 @@ from server.mail import IdForm, Mailbox
 from server.services import Caller, Deps, Principal
 from server.services.connections import asking_c4c, mailbox_connection
 from server.services.context import Item, is_linked, look_up
-from server.services.wishes import Material, Offered, Wish, check, draft_of, files_of, offered, split
+from server.services.wishes import Material, Offered, Picked, Wish, check, draft_of, eml_refusal, offered, picked, split
 from server.store import CHANGE, Connection, DatabaseAway, LeaseLost, Save, SaveRequest
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Preview:
     subject: str
     links: tuple[Record, ...]
     attachments: tuple[Offered, ...]
+    eml_refusal: str | None  # why the message itself cannot go along as a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,15 @@ def preview(deps: Deps, caller: Caller, item: Item) -> Preview:
     Raises: NotFound if the mailbox does not hold it; Rejected if it is too large; Transient; NeedsReauth.
     """
     _, material = _open(deps, caller, item)
-    context = look_up(deps, caller.principal, item, anyway=True)
-    offers = tuple(offered(caller.principal, a) for a in material.parsed.message.attachments)
-    return Preview(material.parsed.message.subject, tuple(card.record for card in context.cards), offers)
+    with closing(material):
+        offers = tuple(offered(caller.principal, a) for a in material.parsed.message.attachments)
+        subject, eml = material.parsed.message.subject, eml_refusal(caller.principal, material)
+    try:
+        cards = look_up(deps, caller.principal, item, anyway=True).cards
+    except Transient as error:  # what C4C has is shown beside the message already; the files are what is asked for here
+        log.info("a preview without records", reason=type(error).__name__)
+        cards = ()
+    return Preview(subject, tuple(card.record for card in cards), offers, eml)
 
 
 def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
@@ -92,18 +100,19 @@ def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
     NeedsReauth when it could not be accepted. After that nothing is raised: the Outcome says how far it came.
     """
     connection, material = _open(deps, caller, item)
-    check(caller.principal, wish, material)
-    save = _put_save(deps, connection, material)
-    wish_hash = deps.vault.keyed_hash(connection.tenant_id, wish.to_json().decode())
-    with deps.store.transaction(reading=True) as tx:
-        before = tx.request_on(save.id, connection.user_id)
-    was_saved = before is not None and before.state == "saved" and not _is_gone(deps, caller.principal, save)
-    if before is not None and was_saved and before.wish_hash == wish_hash:
-        request, fence = _renew_mark(deps, before, material), None
-    else:
-        request, fence = _promise(deps, connection, item, save, wish, wish_hash, material)
-    if request.next_due_at is not None:
-        _within_deadline(deps, request, fence, material)
+    with closing(material):
+        check(caller.principal, wish, material)
+        save = _put_save(deps, connection, material)
+        wish_hash = deps.vault.keyed_hash(connection.tenant_id, wish.to_json().decode())
+        with deps.store.transaction(reading=True) as tx:
+            before = tx.request_on(save.id, connection.user_id)
+        was_saved = before is not None and before.state == "saved" and not _is_gone(deps, caller.principal, save)
+        if before is not None and was_saved and before.wish_hash == wish_hash and before.code != CHANGE_REFUSED:
+            request, fence = _renew_mark(deps, before, material), None
+        else:
+            request, fence = _promise(deps, connection, item, save, wish, wish_hash, material)
+        if request.next_due_at is not None:
+            _within_deadline(deps, request, fence, material)
     return replace(status(deps, caller.principal, request.id), was_saved_before=was_saved)
 
 
@@ -128,10 +137,10 @@ def retry(deps: Deps, caller: Caller, request_id: str) -> Outcome:
     """
     with deps.store.transaction(reading=True) as tx:
         request = tx.request(caller.principal, request_id)
+    if request.payload is None and (request.state != "saved" or request.code == CHANGE_REFUSED):
+        raise InvalidInput("id", "This save was given up. Save the message again.")
     if request.state == "saved" and not request.mark:
         return status(deps, caller.principal, request_id)
-    if request.payload is None and request.state != "saved":
-        raise InvalidInput("id", "This save was given up. Save the message again.")
     mailbox_connection(deps, caller, anew=request.code == "needs_sign_in")
     with deps.store.transaction() as tx:
         tx.wake_request(request.id, deps.now())
@@ -158,18 +167,25 @@ def perform_due(deps: Deps, limit: int = 10) -> int:
 
 def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, Material]:
     """Read the message for the caller, whose own sign-in replaces the stored one if that is no longer good."""
-    connection = mailbox_connection(deps, caller)
+    connection, patience_s = mailbox_connection(deps, caller), deps.limits.context_deadline_s
     try:
-        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form)
+        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form, patience_s)
     except NeedsReauth:
         connection = mailbox_connection(deps, caller, anew=True)
-        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form)
+        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form, patience_s)
 
 
-def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm) -> Material:
+def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm, patience_s: float = 0.0) -> Material:
+    """Read a message; a large one when there is a place for it, for which we wait so long at most."""
     head = mailbox.head(item_id, id_form)
-    mime = mailbox.mime(head.ref, max_bytes=deps.limits.max_message_bytes)
-    return Material(head, mime, mail.parse(mime, item_class=head.item_class))
+    size = head.size_bytes if head.size_bytes is not None else deps.limits.max_message_bytes
+    with ExitStack() as held:
+        if size > deps.limits.large_message_bytes:
+            if not deps.large.acquire(timeout=patience_s):
+                raise Transient("Other large messages are being saved right now. Try again in a moment.", retry_after_s=10.0)
+            held.callback(deps.large.release)
+        mime = mailbox.mime(head.ref, max_bytes=deps.limits.max_message_bytes)
+        return Material(head, mime, mail.parse(mime, item_class=head.item_class), held.pop_all())
 
 
 def _put_save(deps: Deps, connection: Connection, material: Material) -> Save:
@@ -180,23 +196,48 @@ def _put_save(deps: Deps, connection: Connection, material: Material) -> Save:
     with deps.store.transaction() as tx:
         save = tx.put_save(connection.tenant_id, key, fingerprint, deps.now())
         if save.fingerprint != fingerprint:
-            save = tx.put_save(connection.tenant_id, f"{key[:700]}#{fingerprint[:32]}", fingerprint, deps.now())
+            save = tx.put_save(connection.tenant_id, mail.key_beside(key, fingerprint), fingerprint, deps.now())
     return save
 
 
 def _is_gone(deps: Deps, principal: Principal, save: Save) -> bool:
-    """Say whether the activity that this user made was deleted in C4C; while C4C does not answer, it is taken to be there."""
-    activity_id = save.activity_id
-    if activity_id is None or save.saved_by != principal.user.id:  # a colleague's may be hidden from this user
-        return activity_id is None
-    future = deps.background.submit(lambda: deps.c4c(principal).activity(activity_id))
-    try:
-        future.result(timeout=deps.limits.context_deadline_s)
-    except NotFound:
+    """Say whether the activity was deleted in C4C; while C4C does not answer, it is taken to be there."""
+    if save.activity_id is None:
         return True
+    future = deps.background.submit(_has_activity, deps, principal, save, save.activity_id)
+    try:
+        return not future.result(timeout=deps.limits.context_deadline_s)
     except (SsiError, FutureTimeout, CancelledError) as error:
         log.info("not checked whether the activity is still there", reason=type(error).__name__)
     return False
+
+
+def _has_activity(deps: Deps, principal: Principal, save: Save, activity_id: str) -> bool:
+    try:
+        deps.c4c(principal).activity(activity_id)
+    except NotFound:
+        return _is_hidden(deps, principal, save, activity_id)
+    return True
+
+
+def _is_hidden(deps: Deps, principal: Principal, save: Save, activity_id: str) -> bool:
+    """Say whether C4C has a colleague's activity and only does not show it to this user, for whom it looks as if deleted.
+
+    Whoever saved it is asked, as themselves and for nothing but its being there; if they cannot be, it is taken to be there.
+    """
+    if save.saved_by in (None, principal.user.id):
+        return False
+    with deps.store.transaction(reading=True) as tx:
+        colleague = tx.principal_of(save.saved_by)
+    if colleague is None:
+        return True
+    try:
+        deps.c4c(colleague).activity(activity_id)
+    except NotFound:
+        return False
+    except (NeedsReauth, Forbidden):
+        return True
+    return True
 
 
 def _renew_mark(deps: Deps, request: SaveRequest, material: Material) -> SaveRequest:
@@ -234,14 +275,18 @@ def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, materi
                 return
             deps.sleep(_POLL_S)
             waited += _POLL_S
+    material = material.handed_over() if material else None
     future = deps.background.submit(perform, deps, request.id, fence, material)
     try:
         future.result(timeout=max(0.0, deps.limits.save_deadline_s - waited))
     except FutureTimeout:
         log.info("save goes on in the background", request=request.id)
         if future.cancel():  # it had not begun; whoever is free may
+            if material:
+                material.close()
             with deps.store.transaction() as tx:
                 tx.release_save(request.save_id, fence)
+                tx.after_commit(deps.wake)
 
 
 # Performing
@@ -262,25 +307,35 @@ def perform(deps: Deps, request_id: str, fence: int, material: Material | None =
     """
     logs.clear()
     logs.bind(request=request_id)
+    try:
+        with ExitStack() as held:
+            if material is not None:
+                held.callback(material.close)
+            save_id = _perform(deps, request_id, fence, material, held)
+        with deps.store.transaction() as tx:
+            tx.release_save(save_id, fence)
+    except LeaseLost:
+        log.info("another worker goes on with the save")
+    except DatabaseAway:  # what we believe of the row may be wrong: whoever takes the lease next reads it anew
+        log.warning("the database went away during a save")
+
+
+def _perform(deps: Deps, request_id: str, fence: int, material: Material | None, held: ExitStack) -> str:
+    """Work on a request and on what its user wished meanwhile; return the id of its Save. Raises: LeaseLost, DatabaseAway."""
     for _ in range(MAX_RUNS):
         with deps.store.transaction(reading=True) as tx:
             request = tx.due_request(request_id)
             save = tx.save(request.save_id)
             connection = tx.connection(request.connection_id)
             principal = tx.principal_of(request.user_id)
+        run = _Run(deps, request, save, connection, fence, held, material)
         try:
-            _attempt(_Run(deps, request, save, connection, fence, material), principal)
+            _attempt(run, principal)
             break
         except _NewerWish:
             log.info("a newer wish is taken up")
-        except LeaseLost:
-            log.info("another worker goes on with the save")
-            return
-        except DatabaseAway:  # what we believe of the row may be wrong: whoever takes the lease next reads it anew
-            log.warning("the database went away during a save")
-            return
-    with deps.store.transaction() as tx:
-        tx.release_save(save.id, fence)
+            material = run.material
+    return save.id
 
 
 def _attempt(run: _Run, principal: Principal | None) -> None:
@@ -322,7 +377,8 @@ class _Run:
     save: Save
     connection: Connection
     fence: int
-    material: Material | None = field(default=None, repr=False)
+    held: ExitStack  # closed when the work is over
+    material: Material | None = field(repr=False)
     is_hidden: bool = False  # C4C does not show the colleague's activity to this user
 
     def carry_out(self, principal: Principal) -> None:
@@ -348,7 +404,7 @@ class _Run:
                 raise _MessageGone("The message is no longer in the mailbox.")
             note = "The message left the mailbox before all of its files were saved for certain."
             return self._link(principal, c4c, activity, found.records) or note
-        files = [] if self.is_hidden else files_of(principal, wish, material)
+        files = [] if self.is_hidden else picked(principal, wish, material)
         if activity is None:
             inline, files = split(files)
             draft = draft_of(self.deps, principal, wish, material, found, self.save.message_key, inline)
@@ -356,7 +412,7 @@ class _Run:
         elif files:
             present = c4c.attachment_names(activity.id)
             files = [f for f in files if f.name not in present]
-        self._attach(c4c, activity, files)
+        self._attach(c4c, activity, material, files)
         return self._link(principal, c4c, activity, found.records)
 
     def settle_mark(self) -> None:
@@ -419,6 +475,7 @@ class _Run:
                 self.material = _read(self.deps, self._mailbox(), self.request.item_ref, "rest")
             except NotFound:
                 return None
+            self.held.callback(self.material.close)
         return self.material
 
     def _existing(self, principal: Principal, c4c: C4C, seen: Sequence[Activity]) -> Activity | None:
@@ -442,7 +499,7 @@ class _Run:
         try:
             return c4c.activity(activity_id)
         except NotFound:
-            if self.save.saved_by != principal.user.id:  # a colleague's, and C4C does not show it to this user
+            if _is_hidden(self.deps, principal, self.save, activity_id):
                 self.is_hidden = True
                 return Activity(activity_id, self.save.activity_human_id or "", self.save.message_key, "")
         with self.deps.store.transaction() as tx:  # somebody deleted it in C4C; saving again makes it anew
@@ -472,11 +529,11 @@ class _Run:
         log.warning("removing a double of our own", activity=activity_id)
         c4c.delete_activity(activity_id)
 
-    def _attach(self, c4c: C4C, activity: Activity, files: Sequence[File]) -> None:
+    def _attach(self, c4c: C4C, activity: Activity, material: Material, files: Sequence[Picked]) -> None:
         if files:
             self._raise_if_unsettled()
         for file in files:
-            self._sent(partial(c4c.attach, activity.id, file))
+            self._sent(partial(c4c.attach, activity.id, file.file(material)))
             self._settled()
 
     def _link(self, principal: Principal, c4c: C4C, activity: Activity, records: Sequence[Record]) -> str:

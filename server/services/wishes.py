@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from server.c4c import ActivityDraft, Addressee, File, Known
@@ -65,11 +66,33 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The message itself, read from the mailbox."""
+    """The message itself, read from the mailbox. Whoever has it last closes it, which gives up its place among large ones."""
 
     head: MessageHead
     mime: bytes = field(repr=False)
     parsed: Parsed = field(repr=False)
+    held: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def close(self) -> None:
+        self.held.close()
+
+    def handed_over(self) -> Material:
+        """Return the same for another owner: closing the old one has no effect any more."""
+        return replace(self, held=self.held.pop_all())
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A file to save, not decoded yet: `ref` names the attachment, None the message as a whole."""
+
+    ref: str | None
+    name: str
+    content_type: str
+    size_bytes: int
+
+    def file(self, material: Material) -> File:
+        content = material.mime if self.ref is None else material.parsed.content(self.ref)
+        return File(self.name, self.content_type, content)
 
 
 def offered(principal: Principal, attachment: Attachment) -> Offered:
@@ -78,6 +101,12 @@ def offered(principal: Principal, attachment: Attachment) -> Offered:
     if reason is None and attachment.inline and attachment.size_bytes < profile.min_image_bytes:
         reason = "Small pictures inside the text are not saved."
     return Offered(attachment, reason is None, reason)
+
+
+def eml_refusal(principal: Principal, material: Material) -> str | None:
+    """Return why the message itself cannot be saved as a file."""
+    too_large = len(material.mime) > principal.organization.profile.max_file_bytes
+    return "The message is too large to be saved as a file." if too_large else None
 
 
 def check(principal: Principal, wish: Wish, material: Material) -> None:
@@ -94,14 +123,14 @@ def check(principal: Principal, wish: Wish, material: Material) -> None:
         )
         if reason:
             raise InvalidInput("attachments", reason)
-    if wish.include_eml and len(material.mime) > principal.organization.profile.max_file_bytes:
-        raise InvalidInput("include_eml", "The message is too large to be saved as a file.")
+    refusal = eml_refusal(principal, material)
+    if wish.include_eml and refusal:
+        raise InvalidInput("include_eml", refusal)
 
 
-def files_of(principal: Principal, wish: Wish, material: Material) -> list[File]:
+def picked(principal: Principal, wish: Wish, material: Material) -> list[Picked]:
     """Return the chosen files, with names that are unique among them."""
-    parsed = material.parsed
-    offers = {a.ref: offered(principal, a) for a in parsed.message.attachments}
+    offers = {a.ref: offered(principal, a) for a in material.parsed.message.attachments}
     chosen = wish.attachments
     if chosen is None:
         chosen = tuple(Chosen(ref) for ref, offer in offers.items() if offer.allowed)
@@ -110,22 +139,22 @@ def files_of(principal: Principal, wish: Wish, material: Material) -> list[File]
     for choice in chosen:
         attachment = offers[choice.ref].attachment
         name = mail.unique_name(mail.safe_name(choice.name or "") or attachment.name, taken)
-        files.append(File(name, attachment.content_type, parsed.content(choice.ref)))
+        files.append(Picked(choice.ref, name, attachment.content_type, attachment.size_bytes))
     if wish.include_eml:
-        name = mail.unique_name(mail.message_file_name(parsed.message.subject, "message.eml"), taken)
-        files.append(File(name, "message/rfc822", material.mime))
+        name = mail.unique_name(mail.message_file_name(material.parsed.message.subject, "message.eml"), taken)
+        files.append(Picked(None, name, "message/rfc822", len(material.mime)))
     return files
 
 
-def split(files: Sequence[File]) -> tuple[list[File], list[File]]:
+def split(files: Sequence[Picked]) -> tuple[list[Picked], list[Picked]]:
     """Return the files that go along with the activity and those that are sent one by one."""
-    inline: list[File] = []
-    apart: list[File] = []
+    inline: list[Picked] = []
+    apart: list[Picked] = []
     size = 0
-    for file in sorted(files, key=lambda f: len(f.content)):
-        if size + len(file.content) <= INLINE_BYTES:
+    for file in sorted(files, key=lambda f: f.size_bytes):
+        if size + file.size_bytes <= INLINE_BYTES:
             inline.append(file)
-            size += len(file.content)
+            size += file.size_bytes
         else:
             apart.append(file)
     return inline, apart
@@ -138,7 +167,7 @@ def draft_of(
     material: Material,
     found: Known,
     key: str,
-    files: Sequence[File],
+    files: Sequence[Picked],
 ) -> ActivityDraft:
     message = material.parsed.message
     at = message.date or material.head.received_at or deps.now()
@@ -159,7 +188,7 @@ def draft_of(
         main_contact=contact.human_id if contact else "",
         main_account=accounts[-1].human_id if accounts else "",
         text=mail.text_for_activity(message, deps.limits.max_text_chars),
-        files=tuple(files),
+        files=tuple(file.file(material) for file in files),
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,20 +21,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from server.domain.marks import SaveState
 from server.domain.profile import Profile
 from server.domain.records import RecordRef, RecordType
 from server.errors import Conflict, NotFound, Transient
+from server.store import queries
 from server.store import schema as t
+from server.store.engine import open_engine
 
 Provider = Literal["graph", "exchange", "google", "c4c"]
 AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation", "user_choice"]
 ConnectionState = Literal["active", "needs_reauth", "suspended"]
 
 _MIGRATION_LOCK = 7_341_902  # a number of our own among PostgreSQL's advisory locks
+_TAKEN_OVER = "Another worker goes on with this save."
 
 
 CHANGE = "change"
@@ -187,7 +187,7 @@ class Store:
     """Opens transactions on one database. Thread-safe; make one per process, after any fork."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         self._reading = self._engine.execution_options(ssi_reads=True)
 
     @contextmanager
@@ -212,7 +212,7 @@ class Store:
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-        with self._engine.begin() as connection:
+        with self._engine.execution_options(ssi_waits=True).begin() as connection:
             if connection.dialect.name == "postgresql":  # SQLite's transaction keeps others out by itself
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             config.attributes["connection"] = connection
@@ -228,27 +228,6 @@ class Store:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def _engine(url: str) -> sa.Engine:
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20, hide_parameters=True)
-    engine = sa.create_engine(
-        url, pool_size=20, max_overflow=20, hide_parameters=True, connect_args={"timeout": 15, "isolation_level": None}
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _configure(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-        # FULL: an acknowledged save survives a power cut, which WAL with NORMAL does not promise.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # A deferred transaction that upgrades from reading to writing fails at once when another writes; waiting is better.
-        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("ssi_reads") else "BEGIN IMMEDIATE")
-
-    return engine
 
 
 class Transaction:
@@ -290,8 +269,7 @@ class Transaction:
         return _tenant(self._one(sa.select(t.tenant).where(match), "There is no such tenant."))
 
     def wrapped_key(self, tenant_id: str) -> bytes:
-        query = sa.select(t.tenant.c.wrapped_key).where(t.tenant.c.id == tenant_id)
-        return bytes(self._one(query, "There is no such tenant.")[0])
+        return bytes(self._one(queries.WRAPPED_KEY, "There is no such tenant.", tenant_id=tenant_id)[0])
 
     def put_organization(self, tenant_id: str, name: str, access_type: str, admin_contact: str, profile: Profile) -> str:
         """Create the organization or change it; return its id."""
@@ -359,33 +337,22 @@ class Transaction:
 
     def principal(self, issuer_tenant: str, subject: str) -> Principal | None:
         """Return the enabled user behind a verified identity; None if nobody, or nobody enabled, is bound to it."""
-        where = sa.and_(t.identity.c.issuer_tenant == issuer_tenant, t.identity.c.subject == subject)
-        return self._principal(where)
+        return self._principal(queries.PRINCIPAL, issuer_tenant=issuer_tenant, subject=subject)
 
     def principal_of(self, user_id: str) -> Principal | None:
         """The same for work that goes on without the caller."""
-        return self._principal(t.user.c.id == user_id)
+        return self._principal(queries.PRINCIPAL_OF, user_id=user_id)
 
-    def _principal(self, where: sa.ColumnElement[bool]) -> Principal | None:
-        columns = [c.label(f"{table.name}__{c.name}") for table in (t.tenant, t.organization, t.user) for c in table.c]
-        query = (
-            sa.select(*columns)
-            .select_from(t.user)
-            .join(t.organization, t.organization.c.id == t.user.c.organization_id)
-            .join(t.tenant, t.tenant.c.id == t.user.c.tenant_id)
-            .outerjoin(t.identity, t.identity.c.user_id == t.user.c.id)
-            .where(where, t.user.c.enabled)
-        )
-        row = self._db.execute(query).first()
+    def _principal(self, query: sa.Select[Any], **values: str) -> Principal | None:
+        row = self._first(query, **values)
         if row is None:
             return None
-        part = {name: _Prefixed(row, name) for name in ("tenant", "organization", "user")}
+        part = {name: _Prefixed(row, name) for name in queries.JOINED}
         return Principal(_tenant(part["tenant"]), _organization(part["organization"]), _user(part["user"]))
 
     def bump_generation(self, user_id: str) -> int:
         """Make every process forget what it cached for this user; return the new generation."""
-        update = t.user.update().where(t.user.c.id == user_id).values(generation=t.user.c.generation + 1)
-        return int(self._db.execute(update.returning(t.user.c.generation)).scalar_one())
+        return int(self._db.execute(queries.BUMPED, {"of_id": user_id}).scalar_one())
 
     # Connections
 
@@ -404,17 +371,15 @@ class Transaction:
             "fence": 0,
         }
         self._insert_missing(t.connection, values, ["user_id", "provider"])
-        where = sa.and_(t.connection.c.user_id == user.id, t.connection.c.provider == provider)
-        return _connection(self._one(sa.select(t.connection).where(where), "The connection is gone."))
+        row = self._one(queries.CONNECTION_OF, "The connection is gone.", user_id=user.id, provider=provider)
+        return _connection(row)
 
     def connection(self, connection_id: str) -> Connection:
         """Raises: NotFound."""
-        query = sa.select(t.connection).where(t.connection.c.id == connection_id)
-        return _connection(self._one(query, "There is no such connection."))
+        return _connection(self._one(queries.CONNECTION, "There is no such connection.", connection_id=connection_id))
 
     def connection_of(self, user_id: str, provider: str) -> Connection | None:
-        where = sa.and_(t.connection.c.user_id == user_id, t.connection.c.provider == provider)
-        row = self._db.execute(sa.select(t.connection).where(where)).first()
+        row = self._first(queries.CONNECTION_OF, user_id=user_id, provider=provider)
         return None if row is None else _connection(row)
 
     def lease_connection(self, connection_id: str, now: datetime, for_s: float) -> int | None:
@@ -460,25 +425,30 @@ class Transaction:
             "created_at": now,
         }
         self._insert_missing(t.save, values, ["tenant_id", "message_key"])
-        where = sa.and_(t.save.c.tenant_id == tenant_id, t.save.c.message_key == message_key)
-        return _save(self._one(sa.select(t.save).where(where), "The save is gone."))
+        return _save(self._one(queries.SAVE_BY_KEY, "The save is gone.", tenant_id=tenant_id, message_key=message_key))
 
     def save_by_key(self, tenant_id: str, message_key: str) -> Save | None:
-        where = sa.and_(t.save.c.tenant_id == tenant_id, t.save.c.message_key == message_key)
-        row = self._db.execute(sa.select(t.save).where(where)).first()
+        row = self._first(queries.SAVE_BY_KEY, tenant_id=tenant_id, message_key=message_key)
         return None if row is None else _save(row)
 
     def save(self, save_id: str) -> Save:
         """Raises: NotFound."""
-        return _save(self._one(sa.select(t.save).where(t.save.c.id == save_id), "There is no such save."))
+        return _save(self._one(queries.SAVE, "There is no such save.", save_id=save_id))
 
     def lease_save(self, save_id: str, now: datetime, for_s: float) -> int | None:
         """Return a fence, or None while another works on this Save."""
         return self._lease(t.save, save_id, now, for_s)
 
     def renew_save(self, save_id: str, fence: int, now: datetime, for_s: float) -> None:
-        """Hold the Save longer; call it before each step. Raises: LeaseLost."""
-        self._fenced(save_id, fence, {"lease_until": now + timedelta(seconds=for_s)})
+        """Hold the Save for `for_s` from now on, or up to a tenth less; call it before each step. Raises: LeaseLost.
+
+        A lease that was taken a moment ago is only looked at: each write waits for the disk.
+        """
+        held = self._first(queries.LEASE, save_id=save_id, fence=fence)
+        if held is None:
+            raise LeaseLost(_TAKEN_OVER)
+        if held.lease_until is None or held.lease_until < now + timedelta(seconds=0.9 * for_s):
+            self._fenced(save_id, fence, {"lease_until": now + timedelta(seconds=for_s)})
 
     def release_save(self, save_id: str, fence: int) -> None:
         self._release(t.save, save_id, fence)
@@ -491,8 +461,7 @@ class Transaction:
         """C4C has the activity. The first to know it stays who saved it. Raises: LeaseLost."""
         values = {"activity_id": activity_id, "activity_human_id": human_id, "create_sent_at": None}
         self._fenced(save_id, fence, values)
-        first = sa.and_(t.save.c.id == save_id, t.save.c.saved_by.is_(None))
-        self._db.execute(t.save.update().where(first).values(saved_by=user_id, saved_at=now))
+        self._db.execute(queries.FIRST_SAVED, {"of_id": save_id, "saved_by": user_id, "saved_at": now})
 
     def activity_gone(self, save_id: str, fence: int) -> None:
         """C4C no longer has it (somebody deleted it there). Raises: LeaseLost."""
@@ -536,35 +505,27 @@ class Transaction:
             "changed_at": now,
         }
         self._insert_missing(t.save_request, values, ["save_id", "user_id"])
-        where = sa.and_(t.save_request.c.save_id == save.id, t.save_request.c.user_id == connection.user_id)
-        names = ("item_ref", "item_id", "payload", "wish_hash", "next_due_at", "created_at", "changed_at", "connection_id")
-        again = {name: values[name] for name in (*names, "attempts", "mark", "state", "code", "reason")}
-        under_way = sa.and_(t.save_request.c.wish_hash == wish_hash, t.save_request.c.state.in_(("pending", "unknown")))
-        again["wish"] = t.save_request.c.wish + 1
-        again["code"] = sa.case((t.save_request.c.state == "saved", CHANGE), else_="")
-        for name in ("state", "code", "reason", "mark", "wish"):
-            again[name] = sa.case((under_way, t.save_request.c[name]), else_=again[name])
-        self._db.execute(t.save_request.update().where(where).values(again))
-        return _request(self._one(sa.select(t.save_request).where(where), "The save is gone."))
+        of = {"of_save_id": save.id, "of_user_id": connection.user_id}
+        again = {**values, "code": CHANGE}
+        self._db.execute(queries.WISHED_AGAIN, of | {f"new_{name}": again[name] for name in queries.WISH})
+        return _request(self._one(queries.REQUEST_ON, "The save is gone.", save_id=save.id, user_id=connection.user_id))
 
     def request(self, principal: Principal, request_id: str) -> SaveRequest:
         """The one road from an id in a URL to a request: only the caller's own exist. Raises: NotFound."""
-        where = sa.and_(t.save_request.c.id == request_id, t.save_request.c.user_id == principal.user.id)
-        return _request(self._one(sa.select(t.save_request).where(where), "There is no such save."))
+        values = {"save_request_id": request_id, "user_id": principal.user.id}
+        return _request(self._one(queries.REQUEST_OF, "There is no such save.", **values))
 
     def due_request(self, request_id: str) -> SaveRequest:
         """Return a request to the worker that holds its Save. Raises: NotFound."""
-        return _request(self._one(sa.select(t.save_request).where(t.save_request.c.id == request_id), "There is no such save."))
+        return _request(self._one(queries.REQUEST, "There is no such save.", save_request_id=request_id))
 
     def request_on(self, save_id: str, user_id: str) -> SaveRequest | None:
-        where = sa.and_(t.save_request.c.save_id == save_id, t.save_request.c.user_id == user_id)
-        row = self._db.execute(sa.select(t.save_request).where(where)).first()
+        row = self._first(queries.REQUEST_ON, save_id=save_id, user_id=user_id)
         return None if row is None else _request(row)
 
     def request_for_item(self, user_id: str, item_id: str) -> SaveRequest | None:
         """Return the user's request for the message that the pane named so."""
-        where = sa.and_(t.save_request.c.user_id == user_id, t.save_request.c.item_id == item_id[:400])
-        row = self._db.execute(sa.select(t.save_request).where(where).order_by(t.save_request.c.created_at.desc())).first()
+        row = self._first(queries.REQUEST_FOR_ITEM, user_id=user_id, item_id=item_id[:400])
         return None if row is None else _request(row)
 
     def due_requests(self, now: datetime, limit: int) -> list[SaveRequest]:
@@ -586,8 +547,8 @@ class Transaction:
         self._fenced(request.save_id, fence, {"fence": fence})
         if "links" in values:
             values["links"] = [[ref.type, ref.id] for ref in values["links"]]
-        where = sa.and_(t.save_request.c.id == request.id, t.save_request.c.wish == request.wish)
-        return self._db.execute(t.save_request.update().where(where).values(changed_at=now, **values)).rowcount == 1
+        of = {"of_id": request.id, "of_wish": request.wish}
+        return self._db.execute(queries.WISHED, {**of, "changed_at": now, **values}).rowcount == 1
 
     def wake_request(self, request_id: str, now: datetime, mark: str | None = None) -> None:
         """Make a request due at once, with fresh tries; one that failed becomes pending. `mark` is to be set (again)."""
@@ -620,9 +581,8 @@ class Transaction:
 
     def spellings(self, tenant_id: str, hashes: Sequence[bytes]) -> dict[RecordType, tuple[str, ...]]:
         """Return the ObjectIDs that are known for any of these address hashes, by record type."""
-        where = sa.and_(t.spelling.c.tenant_id == tenant_id, t.spelling.c.address_hash.in_(hashes))
         found: dict[RecordType, set[str]] = {}
-        for row in self._db.execute(sa.select(t.spelling.c.type, t.spelling.c.object_id).where(where)):
+        for row in self._db.execute(queries.SPELLINGS, {"tenant_id": tenant_id, "hashes": hashes}):
             found.setdefault(row.type, set()).add(row.object_id)
         return {record_type: tuple(sorted(ids)) for record_type, ids in found.items()}
 
@@ -633,7 +593,7 @@ class Transaction:
             for hashed, record_type, object_id in entries
         ]
         if rows:
-            self._db.execute(self._dialect_insert(t.spelling).on_conflict_do_nothing(), rows)
+            self._db.execute(queries.inserting_missing(self._db.dialect.name, t.spelling, ()), rows)
 
     def want_scans(self, user: User, types: Iterable[RecordType], now: datetime) -> None:
         """Have the user's visible addresses read into the index, unless that is arranged already."""
@@ -697,31 +657,27 @@ class Transaction:
             raise Conflict(f"This {table.name.replace('_', ' ')} exists already.") from error
 
     def _insert_missing(self, table: sa.Table, values: Mapping[str, Any], unique: Sequence[str]) -> None:
-        self._db.execute(self._dialect_insert(table).values(values).on_conflict_do_nothing(index_elements=unique))
+        self._db.execute(queries.inserting_missing(self._db.dialect.name, table, tuple(unique)), values)
 
-    def _dialect_insert(self, table: sa.Table) -> Any:
-        return sqlite.insert(table) if self._db.dialect.name == "sqlite" else postgresql.insert(table)
+    def _first(self, query: sa.Select[Any], **values: str | int) -> sa.Row[Any] | None:
+        return self._db.execute(query, values).first()
 
-    def _one(self, query: sa.Select[Any], missing: str) -> sa.Row[Any]:
-        row = self._db.execute(query).first()
+    def _one(self, query: sa.Select[Any], missing: str, **values: str | int) -> sa.Row[Any]:
+        row = self._first(query, **values)
         if row is None:
             raise NotFound(missing)
         return row
 
     def _lease(self, table: sa.Table, row_id: str, now: datetime, for_s: float) -> int | None:
-        free = sa.or_(table.c.lease_until.is_(None), table.c.lease_until < now)
-        values = {"lease_until": now + timedelta(seconds=for_s), "fence": table.c.fence + 1}
-        update = table.update().where(table.c.id == row_id, free).values(values).returning(table.c.fence)
-        return self._db.execute(update).scalar()
+        values = {"of_id": row_id, "now": now, "until": now + timedelta(seconds=for_s)}
+        return self._db.execute(queries.leasing(table), values).scalar()
 
     def _release(self, table: sa.Table, row_id: str, fence: int) -> None:
-        where = sa.and_(table.c.id == row_id, table.c.fence == fence)
-        self._db.execute(table.update().where(where).values(lease_until=None))
+        self._db.execute(queries.releasing(table), {"of_id": row_id, "of_fence": fence})
 
     def _fenced(self, save_id: str, fence: int, values: Mapping[str, Any]) -> None:
-        where = sa.and_(t.save.c.id == save_id, t.save.c.fence == fence)
-        if self._db.execute(t.save.update().where(where).values(dict(values))).rowcount != 1:
-            raise LeaseLost("Another worker goes on with this save.")
+        if self._db.execute(queries.FENCED, {"of_id": save_id, "of_fence": fence, **values}).rowcount != 1:
+            raise LeaseLost(_TAKEN_OVER)
 
 
 class _Prefixed:

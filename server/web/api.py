@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -14,10 +15,12 @@ from apiflask import APIBlueprint
 from flask import Response, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from server.errors import NeedsReauth, Transient
+from server.errors import Forbidden, NeedsReauth, Transient
 from server.services import Caller, Deps, connections, context, saving
 from server.web import models as m
+from server.web.limits import check_shape
 from server.web.problems import problem
+from server.web.throttle import Throttle
 
 T = TypeVar("T")
 
@@ -33,6 +36,7 @@ _PROBLEMS = {
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     422: "Refused before anything was written.",
+    429: "Too many calls; `retry_after_s` says when the next one is welcome.",
     503: "A service behind this one does not answer right now.",
 }
 
@@ -43,7 +47,7 @@ _BODY = (400, 413, 415, 422)
 
 def _documented(*statuses: int) -> dict[int, Any]:
     content = {"application/problem+json": {"schema": _problem_schema()}}
-    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in (*statuses, 429)}
 
 
 @cache
@@ -55,18 +59,43 @@ def blueprint(deps: Deps) -> APIBlueprint:
     """Return the routes under /api."""
     bp = APIBlueprint("api", __name__, url_prefix="/api", tag="Pane")
     in_time = _Deadline(deps.limits.context_deadline_s + GRACE_S).keep
+    users, tenants = (Throttle(n, deps.now) for n in (deps.limits.user_calls_per_minute, deps.limits.tenant_calls_per_minute))
+    strangers = Throttle(deps.limits.failed_sign_ins_per_minute, deps.now)
 
     @bp.before_request
     def _only_json() -> None:
         """What a form of another site could send is not taken, whatever it holds."""
-        if request.content_length and not request.is_json:
+        has_body = request.content_length or "Transfer-Encoding" in request.headers
+        if has_body and not request.is_json:
             raise UnsupportedMediaType
 
     @bp.before_request
-    def _only_known_people() -> None:
+    def _only_known_people() -> Response | None:
         """Know who calls before anything of the body is read. A preflight carries no token."""
-        if request.method != "OPTIONS":
+        if request.method == "OPTIONS":
+            return None
+        try:
             g.caller = in_time(partial(_identified, deps, request.headers.get("Authorization", "")))
+        except (NeedsReauth, Forbidden):
+            # Who shares the address of somebody who tries keys is not shut out: good tokens do not come here.
+            wait_s = strangers.take(request.remote_addr or "")
+            if wait_s:
+                return _too_often("Too many sign-ins from here failed.", wait_s)
+            raise
+        return None
+
+    @bp.before_request
+    def _not_too_often() -> Response | None:
+        if request.method == "OPTIONS":
+            return None
+        principal, cost = _caller().principal, 0.1 if request.method == "GET" else 1.0
+        wait_s = users.take(principal.user.id, cost) or tenants.take(principal.tenant.id, cost)
+        return _too_often("That was very quick.", wait_s) if wait_s else None
+
+    @bp.before_request
+    def _only_flat_objects() -> None:
+        if request.is_json and request.get_data():
+            check_shape(request.get_json())
 
     @bp.get("/me")
     @bp.output(m.MeOut)
@@ -106,6 +135,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
             complete=body.complete,
             refresh=body.refresh,
             anyway=body.anyway,
+            waited_s=time.perf_counter() - g.started,
         )
         return m.context_out(in_time(look_up), (time.perf_counter() - g.started) * 1000)
 
@@ -182,6 +212,12 @@ def _answer(outcome: saving.Outcome) -> Any:
 def _caller() -> Caller:
     caller: Caller = g.caller
     return caller
+
+
+def _too_often(what: str, wait_s: float) -> Response:
+    seconds = math.ceil(wait_s)
+    detail = f"{what} Try again in {seconds} second{'s' if seconds > 1 else ''}."
+    return problem(429, "too_often", detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
 
 
 def _identified(deps: Deps, authorization: str) -> Caller:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from server.domain.message import Address
 from server.domain.mime import clean
 from server.domain.records import RecordRef, RecordType
+from server.errors import RateLimited, Transient
 from server.services.context import Context, Item
 from server.services.saving import Outcome, Preview
 from server.services.wishes import Chosen, Wish
@@ -152,6 +153,14 @@ class Timing(Model):
     cached: bool
 
 
+class TroubleOut(Model):
+    """Why C4C's part of an answer is missing; the same members as of a Problem."""
+
+    code: str
+    detail: str
+    retry_after_s: float | None
+
+
 class ContextOut(Model):
     cards: list[CardOut]
     unknown: list[UnknownOut]
@@ -161,6 +170,7 @@ class ContextOut(Model):
     timing: Timing
     incomplete: bool
     failed: list[str]
+    trouble: TroubleOut | None
 
 
 class RecordOut(Model):
@@ -178,10 +188,18 @@ class AttachmentOut(Model):
     reason: str | None
 
 
+class EmlOut(Model):
+    """The message itself as a file."""
+
+    allowed: bool
+    reason: str | None
+
+
 class PreviewOut(Model):
     subject: str
     links: list[RecordOut]
     attachments: list[AttachmentOut]
+    eml: EmlOut
 
 
 class SaveOut(Model):
@@ -276,7 +294,13 @@ def context_out(context: Context, total_ms: float) -> ContextOut:
         timing=Timing(c4c_ms=round(context.c4c_ms, 1), total_ms=round(total_ms, 1), cached=context.cached),
         incomplete=context.incomplete,
         failed=list(context.failed),
+        trouble=_trouble_out(context.trouble) if context.trouble else None,
     )
+
+
+def _trouble_out(trouble: Transient) -> TroubleOut:
+    code = "busy" if isinstance(trouble, RateLimited) else "unavailable"
+    return TroubleOut(code=code, detail=str(trouble), retry_after_s=trouble.retry_after_s)
 
 
 def preview_out(preview: Preview) -> PreviewOut:
@@ -294,6 +318,7 @@ def preview_out(preview: Preview) -> PreviewOut:
             )
             for o in preview.attachments
         ],
+        eml=EmlOut(allowed=preview.eml_refusal is None, reason=preview.eml_refusal),
     )
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from flask import Blueprint, Response, render_template, send_from_directory, url_for
+from werkzeug.exceptions import NotFound
 
 import server
 from server.services import Deps
@@ -46,14 +47,14 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
     @bp.get("/static/<path:path>")
     def static(path: str) -> Response:
         """Files by their plain names, for the manifest's icons: clients keep them for a week."""
-        response = send_from_directory(root / "static", path)
+        response = _file(root / "static", path)
         response.headers["Cache-Control"] = f"public, max-age={_WEEK_S}" if path.startswith("icons/") else "no-cache"
         return response
 
     @bp.get("/static/release-<string(length=12):release>/<path:path>")
     def released(release: str, path: str) -> Response:
         """Files of one release. Modules import each other by relative names, so a whole release is seen or none of it."""
-        response = send_from_directory(root / "static", path)
+        response = _file(root / "static", path)
         is_current = release == current
         response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable" if is_current else "no-store"
         return response
@@ -77,6 +78,12 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
         return problem(503, "unavailable", "The database is not ready.")
 
     return bp
+
+
+def _file(static: Path, path: str) -> Response:
+    if path.endswith(".d.ts"):  # for those who read the source
+        raise NotFound
+    return send_from_directory(static, path)
 
 
 def _release(static: Path) -> str:

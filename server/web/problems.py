@@ -109,6 +109,7 @@ def _invalid(detail: Any) -> Response:
     reasons = members.get(field) if isinstance(members, dict) else members
     reason = str(reasons[0]) if isinstance(reasons, list) and reasons else "this address takes something else"
     reason = re.sub(r" or instance of \w+", "", reason[:1].lower() + reason[1:])  # the names of our classes help nobody
+    reason = reason.replace("a valid dictionary", "an object").replace("a valid list", "a list")
     return problem(422, "invalid", f"The request is refused because of “{field}”: {reason}.", field=field or None)
 
 

@@ -49,16 +49,12 @@ export class Api {
   #call = async (path, body, limit, signal) => {
     const request = { signal: AbortSignal.any([limit, signal ?? limit]), ...(body && { method: "POST", body: JSON.stringify(body) }) };
     try {
-      const token = this.#bearer();
-      let response = await this.#send(path, request, await token);
-      if (response.status === 401) {
-        if (this.#token === token) this.#token = null;
-        response = await this.#send(path, request, await this.#bearer());
-      }
+      let response = await this.#send(path, request);
+      if (response.status === 401) response = await this.#send(path, request);
       const { ok, status, headers } = response;
-      const json = parsed(await response.text());
+      const json = await response.json().catch(() => null); // cut on its way
       if (!ok) throw new ApiError(String(json?.code ?? status), { request_id: headers.get("X-Request-Id"), ...json, status });
-      if (json === undefined) throw new ApiError("unreachable"); // cut on its way, or not from our server
+      if (!(json?.cards ?? json?.state ?? json?.attachments)) throw new TypeError(); // not from our server
       return json;
     } catch (error) {
       if (signal?.aborted) throw new ApiError("aborted");
@@ -75,19 +71,15 @@ export class Api {
     return (this.#token = token);
   }
 
-  /** @param {string} path @param {RequestInit} request @param {string} token */
-  #send(path, request, token) {
-    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
-    return fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
-  }
-}
-
-/** @param {string} text @returns {any} undefined when it is not JSON */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
+  /** @param {string} path @param {RequestInit & {signal: AbortSignal}} request */
+  async #send(path, request) {
+    const token = this.#bearer();
+    const forget = () => this.#token === token && (this.#token = null);
+    const stopped = new Promise((_, reject) => request.signal.addEventListener("abort", reject)); // a sign-in may never end
+    await Promise.race([token, stopped]).catch((error) => [forget(), Promise.reject(error)][1]);
+    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${await token}` };
+    const response = await fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
+    if (response.status === 401) forget();
+    return response;
   }
 }

@@ -20,13 +20,13 @@ function found({ key, address, cards }, ui) {
 }
 
 /** @type {Draw<Place>} */
-function notFound({ address, name, checking }, { t }) {
+function notFound({ address, name, tag }, { t }) {
   const second = name && name !== address && short(address, "span.meta");
   const who = el("span.who", short(name || address), second);
-  return el("li.unknown", el("span.avatar", { "aria-hidden": "true" }, "?"), who, el("span.tag", t(checking ? "checking" : "not_found")));
+  return el("li.unknown", el("span.avatar", { "aria-hidden": "true" }, "?"), who, el("span.tag", t(tag || "not_found")));
 }
 
-/** @param {PlacedCard} placed @param {Ui} ui @param {"h2" | "h3"} level */
+/** @type {DrawCard} */
 function cardParts({ card, reasons }, { t, text, opened }, level) {
   const { type, title: name, fields = [], url = "", linked } = card;
   const key = keyOf(card);
@@ -34,7 +34,7 @@ function cardParts({ card, reasons }, { t, text, opened }, level) {
   const rows = reasons.slice(0, 3).map(({ label, value }) => row(t(label), value, label === "account_of" ? null : mailto(value)));
   for (const { name, label, value } of fields.slice(0, 4)) {
     const href = ["phone", "mobile"].includes(name) ? tel(value) : /^\S+@\S+$/.test(value) ? mailto(value) : null;
-    rows.push(row(text.named("field", name, label), value, href));
+    rows.push(row(text.named("field", name, label), text.field(name, value), href));
   }
   const link = newTab(url, t("open_in_c4c"), t("open_named", { name }));
   const body = el("div.card-body", { id: `body-${key.replace(/\W/g, "-")}`, hidden: !isOpen }, facts(rows), link);
@@ -54,7 +54,7 @@ function cardParts({ card, reasons }, { t, text, opened }, level) {
   return [el(level, head), body];
 }
 
-/** @type {(label: string, value: string, href: string | null) => Fact} */
+/** @type {Row} */
 const row = (label, value, href) => [label, href ? el("a", { href }, value) : value];
 
 /** One line, the rest on hover. @param {string} text */

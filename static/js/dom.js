@@ -39,7 +39,7 @@ export function tel(number) {
   return /\d{3}/.test(digits) ? `tel:${digits}` : null;
 }
 
-/** @param {string} href @param {string} label @param {string} name for screen readers */
+/** @type {NewTab} */
 export function newTab(href, label, name) {
   if (!followable(href)) return "";
   return el("a.new-tab", { href, target: "_blank", rel: "noopener noreferrer", "aria-label": name }, label, icon("open"));
@@ -69,7 +69,7 @@ export function show(parent, parts) {
   if (focused && !focused.isConnected) refocus(parent, focused.getAttribute("data-focus"));
 }
 
-/** @param {HTMLElement} parent @param {string | null | undefined} name */
+/** @type {(parent: HTMLElement, name?: string | null) => void} */
 export function refocus(parent, name) {
   const namesake = name ? parent.querySelector(`[data-focus="${CSS.escape(name)}"]`) : null;
   /** @type {HTMLElement} */ (namesake ?? parent).focus({ preventScroll: true });
@@ -99,15 +99,13 @@ export function icon(name) {
   return svg;
 }
 
-/** @param {keyof typeof ICONS} name @param {string} label @param {() => void} click */
-export function iconButton(name, label, click) {
-  return el("button.icon-button", { type: "button", "aria-label": label, title: label, "data-focus": name, click }, icon(name));
-}
+/** @type {IconButton} */
+export const iconButton = (name, label, click) =>
+  el("button.icon-button", { type: "button", "aria-label": label, title: label, "data-focus": name, click }, icon(name));
 
-/** @param {string} label @param {string} focus a name that survives redrawing @param {() => void} click */
-export function button(label, focus, click, kind = "") {
-  return el("button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
-}
+/** @type {Button} */
+export const button = (label, focus, click, kind = "") =>
+  el("button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
 
 /** @param {Fact[]} rows */
 export const facts = (rows) => el("dl.facts", rows.map(([term, value]) => el("div", el("dt", term), el("dd", { dir: "auto" }, value))));

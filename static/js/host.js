@@ -82,7 +82,7 @@ export class Host {
     }
   }
 
-  /** @param {Office.MessageRead} item @returns {Promise<WireItem>} */
+  /** @param {Office.MessageRead} item */
   async #readMessage(item) {
     const late = new Promise((resolve) => setTimeout(resolve, HEADERS_MS, ""));
     const all = supports("1.8") && value((callback) => item.getAllInternetHeadersAsync(callback));
@@ -100,7 +100,7 @@ export class Host {
     };
   }
 
-  /** @param {Office.MessageCompose} item @returns {Promise<WireItem>} */
+  /** @param {Office.MessageCompose} item */
   async #readDraft(item) {
     const lists = [item.to, item.cc, item.bcc].map((list) => value((callback) => list.getAsync(callback)).then(people));
     const [to = [], cc = [], bcc = []] = await Promise.all(lists);
@@ -122,12 +122,12 @@ export class Host {
 /** @param {string} version */
 const supports = (version, set = "Mailbox") => Office.context.requirements?.isSetSupported(set, version);
 
-/** @param {object} item @returns {item is Office.MessageRead} the subject of a draft is an object with getAsync */
+/** The subject of a draft is an object with getAsync. @type {IsMessage} */
 function isMessage(item) {
   return !("subject" in item) || typeof item.subject !== "object";
 }
 
-/** A name that cannot be seen is none. @param {Partial<Office.EmailAddressDetails> | null} [of] @returns {Person} */
+/** A name that cannot be seen is none. @type {PersonOf} */
 function person(of) {
   const name = of?.displayName ?? "";
   return { name: /[^\p{C}\p{M}\p{Z}]/u.test(name) ? name : "", address: of?.emailAddress || "" };
@@ -136,12 +136,12 @@ function person(of) {
 /** @param {Office.EmailAddressDetails[]} [all] */
 const people = (all = []) => all.map((each) => person(each)).filter(({ address }) => address);
 
-/** @template T @param {(callback: (result: Office.AsyncResult<T>) => void) => void} get @returns {Promise<T | undefined>} */
+/** @type {ValueOf} */
 const value = (get) => new Promise((resolve) => get((result) => resolve(result.value)));
 
 /** Outlook has no isDarkTheme. @param {string} [color] */
 function brightness(color = "") {
   if (!/^#[\da-f]{6}$/i.test(color)) return null;
-  const [red = 0, green = 0, blue = 0] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   return 0.21 * red + 0.72 * green + 0.07 * blue < 128 ? "dark" : "light";
 }

@@ -3,54 +3,57 @@ import { button, el, facts, icon } from "./dom.js";
 
 const CODES = ["offline", "unreachable", "timeout", "no_sso", "sign_in_needed", "not_provisioned", "busy", "item_changed"];
 /** @type {Record<number, string>} */
-const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 502: "away", 503: "away", 504: "away" };
+const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 429: "busy", 502: "away", 503: "away", 504: "away" };
 const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does not help
 
-/** @param {Trouble} trouble @returns {any} a text's key; with _next for what to do */
+/** A text's key; with _next for what to do. @type {(trouble: Trouble) => any} */
 const situationOf = ({ code, status }) => (CODES.includes(code) ? code : (STATUSES[status] ?? "fault"));
 
-/** @param {Trouble} trouble @param {Translate} t */
-export function sentence(trouble, t) {
-  const refusal = [409, 422].includes(trouble.status) && trouble.detail;
-  return refusal || t(situationOf(trouble));
-}
+/** What the server says knows more, but is English; on a fault it knows nothing. @type {(trouble: Trouble) => any} */
+const told = ({ status, detail }) => status !== 500 && (document.documentElement.lang === "en" || /409|422/.test(`${status}`)) && detail;
 
-/** What fills the pane when there are no cards. @param {State} state @param {Ui} ui @returns {Notice | null} */
+/** @param {Trouble} trouble @param {Translate} t */
+export const sentence = (trouble, t) => told(trouble) || t(situationOf(trouble));
+
+/** What fills the pane when there are no cards. @type {(state: State, ui: Ui) => Notice | null} */
 export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   if (phase === "outside") return { tone: "info", title: t("no_host"), next: t("no_host_next") };
   if (phase === "empty") return { tone: "info", title: t("no_item"), next: t("no_item_next") };
   if (trouble && phase === "failed") {
     const situation = situationOf(trouble);
     const step = situation === "sign_in_needed" ? "signIn" : !FINAL.includes(situation) && "refresh";
-    // The server's sentence knows more, e.g. the administrator's name; on a fault it knows nothing.
-    const next = (trouble.status !== 500 && trouble.detail) || t(/** @type {Key} */ (`${situation}_next`));
+    const [contact] = /[^\s,]+@[^\s,]+\w/.exec(trouble.detail) ?? [];
+    const next = told(trouble) || t(/** @type {Key} */ (`${situation}_next`), { contact: contact ? ` (${contact})` : "" });
     return { tone: step === "refresh" ? "bad" : "wait", title: t(situation), next, trouble, step };
   }
   if (phase !== "shown" || !context || places.length > 0 || context.automatic) return null;
-  if (context.notice) return { tone: "info", ...told(context.notice, t) };
+  if (context.notice) return { tone: "info", ...worded(context.notice, t) };
   return { tone: "info", title: t("no_match"), next: item?.mode === "read" ? t("no_match_next") : "" };
 }
 
 /** What stands above the cards. @type {(state: State, ui: Ui) => Notice[]} */
-export function banners({ phase, online, context, places, item }, { t, text }) {
+export function banners({ phase, late, online, context, places, item }, { t, text }) {
+  if (phase === "loading" && late) return [{ tone: "wait", title: t("late"), next: t("late_next"), step: "refresh" }];
   if (phase !== "shown" || !context) return [];
   const { automatic, notice, failed } = context;
   /** @type {Notice[]} */
   const all = [];
   if (!online) all.push({ tone: "wait", title: t("offline"), next: t("stale") });
   if (automatic) all.push({ tone: "info", title: text.named("automatic", automatic.kind, t("automatic")), next: t("automatic_next") });
-  if (notice && (places.length > 0 || automatic)) all.push({ tone: "wait", ...told(notice, t) });
+  if (notice && (places.length > 0 || automatic)) all.push({ tone: "wait", ...worded(notice, t) });
   if (failed?.length) all.push({ tone: "wait", title: t("partly"), next: t("partly_next") });
   if (item?.mode === "compose") all.push({ tone: "info", title: t("compose_note") });
   return all;
 }
 
 /** @param {string} notice @param {Translate} t */
-function told(notice, t) {
-  return /^nothing to save/i.test(notice) ? { title: t("nothing_to_save"), next: t("nothing_to_save_next") } : { title: notice };
+function worded(notice, t) {
+  if (/^nothing to save/i.test(notice)) return { title: t("nothing_to_save"), next: t("nothing_to_save_next") };
+  const [, most = ""] = /^only the first (\d+)/i.exec(notice) ?? [];
+  return { title: most ? t("too_many", { most }) : notice };
 }
 
-/** @param {Notice} notice @param {"banner" | "empty"} kind @param {Ui} ui */
+/** @type {NoticePart} */
 export function noticePart(notice, kind, ui) {
   const { tone, title, next, step, trouble } = notice;
   const content = () => [

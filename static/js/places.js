@@ -15,15 +15,15 @@ export const linksOf = (places) => cardsOf(places).map(({ type, id }) => ({ type
 /** Case and plus tags do not count. @param {string} address */
 export const compared = (address) => address.trim().toLowerCase().replace(/\+[^@]*(?=@)/, "");
 
-/** @param {Context} context @param {WireItem} item @param {Place[]} [before] the places of the former answer */
-export function arrange({ cards, unknown }, item, before = []) {
+/** @type {Arrange} */
+export function arrange({ cards, unknown, incomplete }, item, before = []) {
   const roles = rolesIn(item);
   const held = new Map(before.flatMap((place) => place.cards.map(({ card }) => [keyOf(card), place])));
   /** @type {Map<string, Place>} */
   const places = new Map();
-  /** @param {string} key @param {string} address @param {string} name */
-  const at = (key, address, name, checking = false) => {
-    const place = places.get(key) ?? { key, address, name, cards: [], checking };
+  /** @type {(key: string, address: string, name: string, tag?: Place["tag"]) => Place} */
+  const at = (key, address, name, tag = "") => {
+    const place = places.get(key) ?? { key, address, name, cards: [], tag };
     places.set(key, place);
     return place;
   };
@@ -32,7 +32,9 @@ export function arrange({ cards, unknown }, item, before = []) {
     const place = held.get(keyOf(card)) ?? { key: compared(address), address };
     at(place.key, place.address, card.title).cards.push({ card, reasons: reasonsFor(card, cards, roles) });
   }
-  for (const { address, name, verified } of unknown) at(compared(address), address, name, verified === false);
+  for (const { address, name, verified } of unknown) {
+    at(compared(address), address, name, verified !== false ? "not_found" : incomplete ? "checking" : "unchecked");
+  }
   return ordered([...places.values()], before);
 }
 
@@ -42,20 +44,20 @@ function rolesIn({ from, to, cc, bcc = [] }) {
   return new Map(lists.flatMap(([role, people]) => people.map(({ address }) => [compared(address), role])));
 }
 
-/** @param {Card} card @param {Card[]} cards @param {Map<string, Role>} roles @returns {Reason[]} */
+/** @type {ReasonsFor} */
 function reasonsFor(card, cards, roles) {
   const person = card.type === "account" && cards.find((other) => isAccountOf(card, other));
   if (person) return [{ label: "account_of", value: person.title }];
   return (card.matched ?? []).map((value) => ({ label: roles.get(compared(value)) ?? "other", value }));
 }
 
-/** Whether the account is there because of the person. @param {Card} account @param {Card} person */
+/** Whether the account is there because of the person. @type {(account: Card, person: Card) => any} */
 function isAccountOf({ title, matched }, person) {
   const isTogether = person.matched?.some((address) => matched?.includes(address));
   return isTogether && person.fields?.some(({ name, value }) => name === "account" && value === title);
 }
 
-/** @param {Place[]} places @param {Place[]} before */
+/** @type {(places: Place[], before: Place[]) => Place[]} */
 function ordered(places, before) {
   const keys = before.map(({ key }) => key);
   const cards = cardsOf(before).map(keyOf);

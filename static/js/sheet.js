@@ -6,7 +6,7 @@ import { cardsOf, keyOf } from "./places.js";
 
 const NAME_LENGTH = 255; // characters that C4C keeps of a subject or a file's name
 
-/** @param {HTMLElement} place of the sheet @param {HTMLElement} behind what it covers @param {State} state @param {Ui} ui */
+/** @type {DrawSheet} */
 export function drawSheet(place, behind, { sheet, places }, ui) {
   const isOpening = sheet && place.hidden;
   const { activeElement } = document;
@@ -19,13 +19,13 @@ export function drawSheet(place, behind, { sheet, places }, ui) {
   if (!sheet && hasFocus) refocus(behind, place.dataset.opener);
 }
 
-/** @param {SheetState} sheet @param {Card[]} cards @param {Ui} ui @returns {Part[]} */
+/** @type {SheetParts<Part>} */
 function parts(sheet, cards, ui) {
   const { purpose, draft, preview, trouble, saving } = sheet;
   const { t, actions } = ui;
   const title = () => el("h2", { id: "sheet-title", tabindex: -1 }, t(purpose === "save" ? "save" : "change_links"));
   const head = { key: "head", is: purpose, build: () => el("header", iconButton("back", t("back"), () => actions.close()), title()) };
-  const links = { key: "links", is: cards, build: () => group("linked_records", records(cards, sheet, ui), "no_records", ui) };
+  const links = { key: "links", is: cards, build: () => group("linked_records", records(sheet, cards, ui), "no_records", ui) };
   const end = { key: "end", is: [saving, trouble, !preview], build: () => foot(sheet, ui) };
   if (purpose === "links") return [head, links, end];
   const field = () => el("label.field", t("subject"), textField(draft.subject, (words) => (draft.subject = words)));
@@ -34,8 +34,8 @@ function parts(sheet, cards, ui) {
   return [head, subject, links, attached, end];
 }
 
-/** @param {Card[]} cards @param {SheetState} sheet @param {Ui} ui */
-function records(cards, { draft, purpose }, { t, text }) {
+/** @type {SheetParts<HTMLElement>} */
+function records({ draft, purpose }, cards, { t, text }) {
   return cards.map((card) => {
     const isFixed = purpose === "links" && card.linked; // C4C keeps it
     const box = checkbox(draft.unlinked, keyOf(card), !isFixed);
@@ -46,11 +46,12 @@ function records(cards, { draft, purpose }, { t, text }) {
 /** @type {Draw<SheetState>} */
 function files({ draft, preview, trouble }, ui) {
   if (!preview) return group("attachments", trouble ? [] : [el("li.bone"), el("li.bone")], "attachments_failed", ui);
-  const copy = el("li", choice(checkbox(draft.unticked, "eml", true), ui.t("eml"), ui.t("eml_hint")));
+  const { allowed = true, reason } = preview.eml ?? {};
+  const copy = el("li", choice(checkbox(draft.unticked, "eml", allowed), ui.t("eml"), allowed ? ui.t("eml_hint") : reason || ui.t("not_allowed")));
   return group("attachments", [...preview.attachments.map((file) => fileRow(file, draft, ui)), copy], "attachments_failed", ui);
 }
 
-/** @param {Attachment} file @param {Draft} draft @param {Ui} ui */
+/** @type {FileRow} */
 function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t, text }) {
   const box = checkbox(draft.unticked, ref, allowed);
   if (!allowed) box.checked = false;
@@ -81,23 +82,23 @@ function foot({ purpose, saving, trouble, preview }, ui) {
   return el("footer", trouble && el("div", { role: "alert" }, line, details(trouble, ui)), row);
 }
 
-/** @type {(title: Key, rows: HTMLElement[], otherwise: Key, ui: Ui) => HTMLElement} */
+/** @type {Group} */
 const group = (title, rows, otherwise, { t }) => el("fieldset", el("legend", t(title)), rows[0] ? el("ul", rows) : el("p.meta", t(otherwise)));
 
-/** @param {string} value @param {(words: string) => void} typed */
+/** @type {TextField} */
 function textField(value, typed) {
   const input = el("input", { type: "text", value, maxlength: NAME_LENGTH, dir: "auto", input: () => typed(input.value) });
   return input;
 }
 
-/** @param {Set<string>} off holds the name while it is not ticked @param {string} name @param {boolean} enabled */
+/** @type {Checkbox} */
 function checkbox(off, name, enabled) {
   const change = () => off[box.checked ? "delete" : "add"](name);
   const box = el("input", { type: "checkbox", checked: !off.has(name), disabled: !enabled, change });
   return box;
 }
 
-/** @param {HTMLInputElement} box @param {string} words @param {string} hint @param {Node} [more] */
+/** @type {Choice} */
 function choice(box, words, hint, more) {
   return el("label.choice", box, el("span.who", el("span", { dir: "auto" }, words), hint && el("span.meta", hint)), more);
 }

@@ -6,10 +6,12 @@ import { ApiError } from "./api.js";
 import { arrange, cardsOf, keyOf, linksOf } from "./places.js";
 
 const POLL_S = [0.5, 1, 1, 2, 3, 5, 8, 10];
+const LATE_S = 2; // after this a next step is offered
+const AWAY_S = 5; // after this a service that is away is asked again
 
 /** @type {State} */
 export const NOTHING = {
-  phase: "loading", save: { state: "none" }, places: [], refreshing: false, online: true,
+  phase: "loading", save: { state: "none" }, places: [], refreshing: false, late: false, online: true,
   headline: null, item: null, context: null, sheet: null, trouble: null,
 };
 
@@ -132,6 +134,7 @@ export class Sidebar {
     this.#reading.abort();
     this.#reading = new AbortController();
     if (!this.#identity) return;
+    if (this.#state.phase === "loading") this.#with.sleep(LATE_S).then(() => number === this.#number && this.#set({ late: true }));
     try {
       const item = await this.#with.host.readItem();
       if (number !== this.#number) return;
@@ -144,13 +147,16 @@ export class Sidebar {
     } catch (error) {
       const trouble = troubleOf(error);
       if (number !== this.#number || aside) return;
-      if (this.#state.phase === "shown") {
-        this.#set({ refreshing: false });
+      const { phase, item, places, context } = this.#state;
+      if (phase === "shown" && item && context) {
+        const final = { ...context, incomplete: false };
+        this.#set({ refreshing: false, context: final, places: arrange(final, item.wire, places) });
         return this.#tell({ key: "refresh_failed", trouble });
       }
       this.#set({ phase: "failed", trouble });
-      if (!trouble.retryAfter || turn > 4) return; // else the server will have the answer by then
-      await this.#with.sleep(trouble.retryAfter * 2 ** turn);
+      const pause = trouble.retryAfter || (trouble.status === 503 && AWAY_S);
+      if (!pause || turn > 4) return; // else there may be an answer by then
+      await this.#with.sleep(pause * 2 ** turn);
       if (number === this.#number) this.#look(how, aside, turn + 1);
     }
   };
@@ -166,9 +172,11 @@ export class Sidebar {
     if (this.#with.host.identity !== item.identity) return this.follow();
     const { save } = this.#state;
     const isNews = saves === this.#saves && save.state !== "saving";
-    const places = arrange(context, item.wire, before);
-    this.#set({ phase: "shown", headline: item.wire, item, context, places, refreshing: false, save: (isNews && context.save) || save });
+    const { trouble } = context; // C4C's part is missing
+    const all = trouble ? {} : { phase: "shown", context, places: arrange(context, item.wire, before), refreshing: false };
+    this.#set({ headline: item.wire, item, save: (isNews && context.save) || save, .../** @type {Partial<State>} */ (all) });
     if (isNews) this.#wait(item);
+    if (trouble) throw new ApiError(trouble.code, { ...trouble, status: 503 });
     return context;
   };
 
@@ -179,8 +187,8 @@ export class Sidebar {
     if (!(await this.#ask(item, { anyway: true, complete: true }, []))) throw new ApiError("item_changed");
   }
 
-  /** @param {(item: Item) => Promise<Save>} write @param {SheetState} [sheet] stays open on refusal */
-  async #write(write, sheet) {
+  /** @type {Write} */
+  #write = async (write, sheet) => {
     const { item, save: before } = this.#state;
     if (!item || before.state === "saving") return;
     if (this.#with.host.identity !== item.identity) {
@@ -196,14 +204,14 @@ export class Sidebar {
       this.#saves++;
       if (!this.#isHere(item)) return this.#tell({ key: "failed_other", subject: item.wire.subject, trouble });
       const id = trouble.saveId; // it was accepted, and failed
-      if (id || !sheet) return this.#set({ save: { state: "failed", id: id || before.id, reason: trouble.detail, trouble }, sheet: null });
+      if (id || !sheet) return this.#set({ save: { state: "failed", id: id || before.id, trouble }, sheet: null });
       this.#set({ save: before });
       this.#setSheet(sheet, { saving: false, trouble });
     }
-  }
+  };
 
-  /** @param {Item} item @param {Save} save @param {Saving} before */
-  #end(item, save, before) {
+  /** @type {(item: Item, save: Save, before: Saving) => void} */
+  #end = (item, save, before) => {
     this.#saves++;
     this.#drafts.delete(item.identity);
     const isSaved = save.state === "saved";
@@ -213,7 +221,7 @@ export class Sidebar {
     if (isSaved) return this.#celebrate();
     this.#tell({ key: "accepted_toast" });
     this.#wait(item);
-  }
+  };
 
   #celebrate() {
     this.#tell({ key: "saved_toast" });
@@ -254,15 +262,9 @@ export class Sidebar {
     return { ...(subject && { subject }), links, attachments, include_eml: !draft.unticked.has("eml") };
   }
 
-  /** @param {Item} item */
-  #isHere(item) {
-    return this.#state.item?.identity === item.identity;
-  }
+  #isHere = (/** @type {Item} */ item) => this.#state.item?.identity === item.identity;
 
-  /** @param {News} news */
-  #tell(news) {
-    this.#with.view.tell(news);
-  }
+  #tell = (/** @type {News} */ news) => this.#with.view.tell(news);
 
   /** @param {Partial<State>} change */
   #set(change) {
@@ -277,7 +279,7 @@ export class Sidebar {
   }
 }
 
-/** Anything but an ApiError is a bug of ours and goes on. @param {unknown} error @returns {Trouble} */
+/** Anything but an ApiError is a bug of ours and goes on. @type {(error: unknown) => Trouble} */
 function troubleOf(error) {
   if (!(error instanceof ApiError)) throw error;
   return error;

@@ -26,21 +26,29 @@ export class Text {
     return text.replace(/\{(\w+)\}/g, (_, name) => (name === "n" ? this.#number(Number(values.n)) : String(values[name] ?? "")));
   };
 
-  /** The text of `prefix_word`, if there is one. @param {string} prefix @param {string} word @param {string} otherwise */
-  named(prefix, word, otherwise) {
+  /** The text of `prefix_word`, if there is one. @type {(prefix: string, word: string, otherwise: string) => string} */
+  named = (prefix, word, otherwise) => {
     const key = /** @type {Key} */ (`${prefix}_${word}`);
     return Object.hasOwn(this.#messages, key) ? this.t(key) : otherwise;
+  };
+
+  /** "today 14:02", "3 Nov 2026, 14:02" in this computer's zone. @param {Date} at */
+  when(at, now = new Date()) {
+    const days = Math.round((new Date(at).setHours(0, 0, 0, 0) - new Date(now).setHours(0, 0, 0, 0)) / 86_400_000);
+    if (days !== 0 && days !== -1) return this.#date(at, { dateStyle: "medium", timeStyle: "short" });
+    const day = new Intl.RelativeTimeFormat(this.#locale, { numeric: "auto" }).format(days, "day");
+    return `${day} ${this.#date(at, { hour: "2-digit", minute: "2-digit" })}`;
   }
 
-  /** "today 14:02", "3 Nov 2026, 14:02" in this computer's zone. @param {Date} at @param {Date} now */
-  when(at, now) {
-    const days = Math.round((new Date(at).setHours(0, 0, 0, 0) - new Date(now).setHours(0, 0, 0, 0)) / 86_400_000);
-    /** @param {Intl.DateTimeFormatOptions} how */
-    const date = (how) => new Intl.DateTimeFormat(this.#locale, how).format(at);
-    if (days !== 0 && days !== -1) return date({ dateStyle: "medium", timeStyle: "short" });
-    const day = new Intl.RelativeTimeFormat(this.#locale, { numeric: "auto" }).format(days, "day");
-    return `${day} ${date({ hour: "2-digit", minute: "2-digit" })}`;
-  }
+  /** A record's field: days and instants in words. @type {(name: string, value: string) => string} */
+  field = (name, value) => {
+    const at = new Date(value);
+    if (!/^(start|due|(.+_)?date)$/.test(name) || !Number(at)) return value;
+    return name.endsWith("date") ? this.#date(at, { dateStyle: "medium", timeZone: "UTC" }) : this.when(at);
+  };
+
+  /** @type {(at: Date, how: Intl.DateTimeFormatOptions) => string} */
+  #date = (at, how) => new Intl.DateTimeFormat(this.#locale, how).format(at);
 
   /** @param {number} bytes */
   size(bytes) {
@@ -48,10 +56,8 @@ export class Text {
     return this.#number(bytes / 1e6, { style: "unit", unit: "megabyte", maximumFractionDigits: 1 });
   }
 
-  /** @param {number} value @param {Intl.NumberFormatOptions} [how] */
-  #number(value, how) {
-    return new Intl.NumberFormat(this.#locale, how).format(value);
-  }
+  /** @type {(value: number, how?: Intl.NumberFormatOptions) => string} */
+  #number = (value, how) => new Intl.NumberFormat(this.#locale, how).format(value);
 }
 
 /** Up to two letters for a name. @param {string} name */

@@ -38,7 +38,7 @@ interface Save {
   id?: string;
   reason?: string | null;
   by?: "you" | "colleague" | (string & {}) | null;
-  at?: string | null; // RFC 3339
+  at?: string | null; // RFC 3339: when it was saved, or asked for as long as it is not
   activity?: { id: string; url?: string | null } | null;
 }
 
@@ -50,6 +50,7 @@ interface Context {
   save?: Save;
   incomplete?: boolean; // a second answer, asked for with `complete`, says more
   failed?: string[]; // record types that C4C would not answer for
+  trouble?: { code: string; detail: string; retry_after_s?: number | null } | null; // C4C did not answer: the save's state is all that is known
 }
 
 interface Question {
@@ -69,7 +70,7 @@ interface Attachment {
   reason?: string | null;
 }
 
-type Preview = { attachments: Attachment[] };
+type Preview = { attachments: Attachment[]; eml?: { allowed: boolean; reason?: string | null } };
 
 /** What to save; attachments absent means all that are allowed. */
 interface Order {
@@ -93,6 +94,7 @@ type Item = { identity: string; mode: "read" | "compose"; wire: WireItem };
 
 type Role = "from" | "to" | "cc" | "bcc" | "other";
 type Reason = { label: Role | "account_of"; value: string }; // an address, or a name
+type ReasonsFor = (card: Card, cards: Card[], roles: Map<string, Role>) => Reason[];
 type PlacedCard = { card: Card; reasons: Reason[] };
 
 /** Everything about one address. A place without cards is somebody who is not found in SAP. */
@@ -101,7 +103,7 @@ interface Place {
   address: string;
   name: string;
   cards: PlacedCard[];
-  checking: boolean; // whether there is a record is not known yet
+  tag: "" | "not_found" | "checking" | "unchecked"; // of a place without cards
 }
 
 type Trouble = { code: string; status: number; detail: string; requestId: string; saveId: string; retryAfter: number };
@@ -133,11 +135,14 @@ interface State {
   sheet: SheetState | null;
   trouble: Trouble | null; // why the phase is "failed"
   refreshing: boolean;
+  late: boolean; // it has been loading for longer than a person waits
   online: boolean;
 }
 
 /** `aside`: nobody asked for it; `turn`: how often it was asked in vain. */
 type Look = (how?: Partial<Question>, aside?: boolean, turn?: number) => Promise<unknown>;
+/** `sheet` stays open on refusal. */
+type Write = (write: (item: Item) => Promise<Save>, sheet?: SheetState) => Promise<void>;
 type Ask = (item: Item, how: Partial<Question> | undefined, before: Place[]) => Promise<Context | void>;
 
 /** What `Sidebar` acts on: `draw` shows its state, `tell` says what is not part of that. */
@@ -156,6 +161,12 @@ interface News {
   count?: number;
 }
 
+// In the mail client
+
+type ValueOf = <T>(get: (callback: (result: Office.AsyncResult<T>) => void) => void) => Promise<T | undefined>;
+type PersonOf = (of?: Partial<Office.EmailAddressDetails> | null) => Person;
+type IsMessage = (item: object) => item is Office.MessageRead;
+
 // On the screen
 
 /** What the views draw with. */
@@ -166,6 +177,33 @@ interface Ui {
   opened: Map<string, boolean>; // cards that the person opened or folded
 }
 
+type BarFacts = { save: Saving; count: number; isQuiet: boolean };
+type Say<Value> = (value: Value, ui: Ui) => string;
+type DrawCard = (placed: PlacedCard, ui: Ui, level: "h2" | "h3") => HTMLElement[];
+type NoticePart = (notice: Notice, kind: "banner" | "empty", ui: Ui) => Part;
+/** `before`: the places of the former answer. */
+type Arrange = (context: Context, item: WireItem, before?: Place[]) => Place[];
+
+/** `place`: of the sheet; `behind`: what it covers. */
+type DrawSheet = (place: HTMLElement, behind: HTMLElement, state: State, ui: Ui) => void;
+type SheetParts<Kind> = (sheet: SheetState, cards: Card[], ui: Ui) => Kind[];
+type FileRow = (file: Attachment, draft: Draft, ui: Ui) => HTMLElement;
+type TextField = (value: string, typed: (words: string) => void) => HTMLInputElement;
+/** `off` holds the name while it is not ticked. */
+type Checkbox = (off: Set<string>, name: string, isEnabled: boolean) => HTMLInputElement;
+type Choice = (box: HTMLInputElement, words: string, hint: string, more?: Node) => HTMLElement;
+
+/** `name`: for screen readers. */
+type NewTab = (href: string, label: string, name: string) => Node | "";
+type IconName = "alert" | "back" | "check" | "chevron" | "close" | "mail" | "open" | "pencil" | "refresh";
+type IconButton = (name: IconName, label: string, click: () => void) => HTMLButtonElement;
+/** `focus`: a name that survives redrawing. */
+type Button = (label: string, focus: string, click: () => void, kind?: string) => HTMLButtonElement;
+
+type StateLine = (tone: "good" | "wait" | "bad", sign: Node, words: string) => HTMLElement;
+type Row = (label: string, value: string, href: string | null) => Fact;
+/** `otherwise`: what to say when there are no rows. */
+type Group = (title: Key, rows: HTMLElement[], otherwise: Key, ui: Ui) => HTMLElement;
 type Fact = [term: string, value: Node | string];
 
 type Draw<Value> = (value: Value, ui: Ui) => HTMLElement;

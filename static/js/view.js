@@ -62,12 +62,12 @@ export class View {
 /** @type {DrawParts<State>} */
 function header({ phase, online, refreshing }, { t, actions }) {
   const isWaiting = phase === "loading" || refreshing;
-  const health = !online ? "offline" : /failed|outside/.test(phase) ? "bad" : "ok";
+  const health = !online ? "offline" : phase === "shown" ? "ok" : /failed|outside/.test(phase) && "bad"; // else it is not known
   const refresh = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && actions.refresh());
   if (isWaiting) refresh.ariaDisabled = "true";
   return [
     { key: "product", is: 0, build: () => el("h1", t("product")) },
-    { key: "health", is: health, build: () => el(`span.health.${health}`, t(`health_${health}`)) },
+    ...(health ? [{ key: "health", is: health, build: () => el(`span.health.${health}`, t(`health_${health}`)) }] : []),
     ...(phase === "outside" ? [] : [{ key: "refresh", is: isWaiting, build: () => refresh }]),
   ];
 }
@@ -82,7 +82,5 @@ function headline({ headline, item }, { t }) {
   return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), " ", el("bdi", subject)) }];
 }
 
-/** @param {string} id of an element of sidebar.html */
-function region(id) {
-  return /** @type {HTMLElement} */ (document.getElementById(id));
-}
+/** An element of sidebar.html. @param {string} id */
+const region = (id) => /** @type {HTMLElement} */ (document.getElementById(id));

@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from flask import Flask
 from jwt.algorithms import RSAAlgorithm
 
+from server.auth import identity
 from server.auth.identity import Verifier
 from server.errors import NeedsReauth, Transient
 from simulator.serving import Port
 from simulator.world import Fault
 from tests.auth.sign_in import SignIn
+from tests.figures import Count
 
 FOREIGN_TENANT = "c0ffee00-1111-4222-8333-444455556666"
 
@@ -182,13 +184,14 @@ FORGERIES: dict[str, Callable[[SignIn], str]] = {
 
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
-def test_a_forged_or_foreign_token_is_refused(sign_in: SignIn, forge: Callable[[SignIn], str]) -> None:
+def test_a_forged_or_foreign_token_is_refused(sign_in: SignIn, forge: Callable[[SignIn], str], count: Count) -> None:
     verifier = sign_in.verifier()
     assert verifier.verify(sign_in.token()).subject == sign_in.person.object_id
     forged = forge(sign_in)
     with pytest.raises(NeedsReauth, match="sign-in is not valid here") as refused:
         verifier.verify(forged)
     assert not forged or forged[:100] not in repr([refused.value, refused.value.__cause__, refused.value.__context__])
+    count("hostile input: forged tokens", 1)
 
 
 @pytest.mark.parametrize("member", ["jku", "x5u"])
@@ -323,6 +326,45 @@ def test_known_keys_outlast_an_outage_of_a_day(sign_in: SignIn) -> None:
         verifier.verify(token)
 
 
+def test_a_token_that_is_known_expires_like_any_other(sign_in: SignIn) -> None:
+    verifier, token = sign_in.verifier(), sign_in.token(lifetime_s=600)
+    first, again = verifier.verify(token), verifier.verify(token)
+    assert first == again
+    sign_in.server_lag = timedelta(seconds=655)
+    verifier.verify(token)
+    sign_in.server_lag = timedelta(seconds=665)
+    with pytest.raises(NeedsReauth, match="expired"):
+        verifier.verify(token)
+
+
+def test_a_known_token_helps_no_other_one(sign_in: SignIn) -> None:
+    verifier, token = sign_in.verifier(), sign_in.token()
+    verifier.verify(token)
+    head, body, signature = token.split(".")
+    other_body = b64(claims(sign_in, oid=sign_in.other_person.object_id))
+    wrong = [f"{head}.{other_body}.{signature}", f"{head}.{body}.", f"{head}.{body}", token + "A", token.upper()]
+    for at in range(0, len(signature) - 1, 40):  # the last character has bits that mean nothing
+        wrong.append(f"{head}.{body}.{signature[:at]}{'A' if signature[at] != 'A' else 'B'}{signature[at + 1 :]}")
+    for one in wrong:
+        with pytest.raises(NeedsReauth):
+            verifier.verify(one)
+    assert verifier.verify(token).subject == sign_in.person.object_id
+
+
+def test_only_good_tokens_are_remembered_and_no_more_than_a_bound(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_REMEMBERED", 3)
+    verifier = sign_in.verifier()
+    for forge in FORGERIES.values():
+        with pytest.raises(NeedsReauth):
+            verifier.verify(forge(sign_in))
+    assert len(verifier._judged) == 0
+    tokens = [sign_in.token(lifetime_s=3600 + number) for number in range(5)]
+    for token in [*tokens, *tokens]:
+        assert verifier.verify(token).subject == sign_in.person.object_id
+    assert len(verifier._judged) == 3
+    assert not any(token in repr(verifier._judged) for token in tokens)
+
+
 @contextmanager
 def another_service(sign_in: SignIn, issuer: str, jwks_uri: str) -> Iterator[None]:
     """Stand in for the authority; `{url}` is its own origin. Its keys are the real ones, without naming an issuer."""
@@ -364,3 +406,31 @@ def test_keys_that_name_no_issuer_do_not_loosen_the_rule(sign_in: SignIn) -> Non
         for changes in ({}, {"iss": issuer(sign_in, FOREIGN_TENANT)}, {"iss": issuer(sign_in, tenant), "tid": FOREIGN_TENANT}):
             with pytest.raises(NeedsReauth, match="issuer"):
                 verifier.verify(signed(sign_in, **changes))
+
+
+def test_a_known_token_is_forgotten_when_its_key_is_replaced_under_the_same_name(sign_in: SignIn) -> None:
+    published = sign_in.provider.entra.ring.jwks()
+    app = Flask("replaced")
+
+    @app.get("/common/v2.0/.well-known/openid-configuration")
+    def metadata() -> dict[str, str]:
+        return {"issuer": f"{port.url}/{{tenantid}}/v2.0", "jwks_uri": f"{port.url}/keys"}
+
+    @app.get("/keys")
+    def keys() -> dict[str, Any]:
+        return published
+
+    with Port(app) as port:
+        sign_in.url = port.url
+        verifier, token = (
+            sign_in.verifier(),
+            signed(sign_in, iss=issuer(sign_in, sign_in.world.entra_tenant), exp=later(sign_in, 9999)),
+        )
+        verifier.verify(token)
+        other = RSAAlgorithm.to_jwk(attacker().public_key(), as_dict=True) | {"use": "sig"}
+        published = {"keys": [other | {"kid": key["kid"]} for key in published["keys"]]}
+        sign_in.server_lag = timedelta(minutes=59)
+        verifier.verify(token)
+        sign_in.server_lag = timedelta(minutes=61)
+        with pytest.raises(NeedsReauth, match="signature"):
+            verifier.verify(token)

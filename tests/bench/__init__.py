@@ -1,1 +1,1 @@
-"""Benchmarks: what `./run bench` prints. Figures and counts only; nothing here passes or fails."""
+"""Benchmarks: what `./run bench` prints. They measure and never fail a build; a figure that misses its limit says so."""

@@ -1,154 +1,80 @@
-"""Measure the product as it runs: real server, real ports, the simulator with a set latency.
+"""Measure the product: real server processes, real ports, the simulator behind them.
 
-Each figure's name says what it is and in which unit. Requests to C4C are counted in the simulator's access log, never by our
-own client. Prints a table, or with --json one JSON object.
+Prints one line per figure: value, limit, whether it is met, and how it was measured; with --json one object of names and
+values. With names of parts (lookup, save, memory, growth, pane) only those are measured. The exit code is 0 either way.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
-import signal
-import socket
-import statistics
-import subprocess
+import os
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 40
-LATENCY_MS = 300
+from simulator import demo
+from tests.bench import growth, lookup, memory, pane, save
+from tests.bench.figures import CannotMeasure, Figure, table
+from tests.bench.product import running, simulated
 
 
-class Product:
-    """A running `./run dev`, and one keep-alive connection to it as one of its users."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.facts = facts
-        self.user = max(facts["users"], key=lambda user: len(user["messages"]))
-        self._server = http.client.HTTPConnection(urlsplit(facts["server"]).netloc)
-        self._inbox = http.client.HTTPConnection(urlsplit(facts["inbox"]).netloc)
-
-    def post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
-        """Return the answer and how long it took, in milliseconds."""
-        headers = {"Authorization": f"Bearer {self.user['bearer']}", "Content-Type": "application/json"}
-        payload = json.dumps(body)
-        started = time.perf_counter()
-        self._server.request("POST", path, payload, headers)
-        response = self._server.getresponse()
-        answer = json.loads(response.read())
-        took = (time.perf_counter() - started) * 1000
-        if response.status >= 400:
-            raise SystemExit(f"{path} answered {response.status}: {answer.get('detail')}")
-        return answer, took
-
-    def world(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        payload = None if body is None else json.dumps(body)
-        self._inbox.request(method, f"/world/{path}", payload, {"Content-Type": "application/json"})
-        content = self._inbox.getresponse().read()
-        return json.loads(content) if content else None
-
-    def settle(self) -> None:
-        """Wait until the background reading of addresses is through, so that only lookups are counted and timed."""
-        seen, quiet_since = -1, time.monotonic()
-        while time.monotonic() - quiet_since < 3:
-            count = self.c4c_requests()
-            if count != seen:
-                seen, quiet_since = count, time.monotonic()
-            time.sleep(0.2)
-
-    def c4c_requests(self) -> int:
-        return len(self.world("GET", "access?vendor=c4c&limit=100000"))
+def _lookup() -> Iterator[Figure]:
+    with simulated(demo.build()) as (simulator, folder):
+        with running(simulator, folder) as product:
+            yield from lookup.one_at_a_time(product)
+            yield from lookup.many_cold(product)
+        with running(simulator, folder, processes=2) as product:
+            yield from lookup.many_warm(product)
 
 
-@contextmanager
-def running() -> Iterator[Product]:
-    port = _free_ports()
-    command = [str(ROOT / "run"), "dev", "--json", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            if not line:
-                raise SystemExit("The product did not start.")
-            yield Product(json.loads(line))
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
+def _save() -> Iterator[Figure]:
+    with simulated(demo.build()) as (simulator, folder), running(simulator, folder) as product:
+        yield from save.measure(product)
 
 
-def _free_ports() -> int:
-    """Return the first of a few ports that nobody uses."""
-    for first in range(8700, 9700, 10):
-        if all(_is_free(port) for port in range(first, first + 5)):
-            return first
-    raise SystemExit("No free ports.")
+def _memory() -> Iterator[Figure]:
+    with simulated(demo.build()) as (simulator, folder), running(simulator, folder) as product:
+        yield from memory.measure(product)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+def _pane() -> Iterator[Figure]:
+    with simulated(demo.build()) as (simulator, folder), running(simulator, folder) as product:
+        yield from pane.measure(product)
 
 
-def cold_lookup(product: Product) -> dict[str, float]:
-    """Look up messages nobody asked about before, tokens warm, C4C at a set latency."""
-    ordinary = [item for item in product.user["messages"] if item["internet_message_id"]]
-    warm_up, rest = ordinary[:3], ordinary[3:]
-    for item in warm_up:
-        product.post("/api/context", {"mode": "read", "item": item})
-    product.world("POST", "latency", {"vendor": "c4c", "base_ms": LATENCY_MS})
-    times: list[float] = []
-    requests: list[int] = []
-    for item in rest:
-        before = product.c4c_requests()
-        answer, took = product.post("/api/context", {"mode": "read", "item": item})
-        asked = product.c4c_requests() - before
-        if answer["timing"]["cached"] or not asked:  # own, colleagues', blocklisted or automatic mail asks nothing
-            continue
-        times.append(took)
-        requests.append(asked)
-        if len(times) == ROUNDS:
-            break
-    product.world("POST", "latency", {"vendor": "c4c"})
-    return {
-        "lookup_cold_300ms_p50_ms": round(statistics.median(times), 1),
-        "lookup_cold_300ms_max_ms": round(max(times), 1),
-        "lookup_cold_c4c_requests": max(requests),
-        "lookup_cold_rounds": len(times),
-    }
+LOADED = "Times count only where nothing else was running: about 0 before, at most 2 after."
 
-
-def warm_lookup(product: Product) -> dict[str, float]:
-    """Look the same message up again and again."""
-    item = next(item for item in product.user["messages"] if item["internet_message_id"])
-    product.post("/api/context", {"mode": "read", "item": item})
-    before = product.c4c_requests()
-    times = sorted(product.post("/api/context", {"mode": "read", "item": item})[1] for _ in range(ROUNDS * 5))
-    return {
-        "lookup_warm_p50_ms": round(statistics.median(times), 1),
-        "lookup_warm_p95_ms": round(times[int(len(times) * 0.95)], 1),
-        "lookup_warm_c4c_requests": product.c4c_requests() - before,
-    }
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "lookup": _lookup,
+    "save": _save,
+    "memory": _memory,
+    "growth": growth.measure,
+    "pane": _pane,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"one of {', '.join(PARTS)}; all if none is named")
     options = parser.parse_args()
-    with running() as product:
-        product.settle()
-        figures = {**cold_lookup(product), **warm_lookup(product)}
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {min(unknown)!r}")
+    load = os.getloadavg()[0]
+    figures: list[Figure] = []
+    for name in options.parts or PARTS:
+        print(f"Measuring: {name} ...", file=sys.stderr, flush=True)
+        try:
+            figures += PARTS[name]()
+        except CannotMeasure as error:
+            print(f"Not measured: {name}: {error}", file=sys.stderr, flush=True)
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps({figure.name: figure.value for figure in figures}))
         return
-    width = max(map(len, figures))
-    for name, figure in figures.items():
-        sys.stdout.write(f"{name:<{width}}  {figure:>10}\n")
+    print(table(figures) if figures else "Nothing was measured.")
+    missed = [figure.name for figure in figures if not figure.is_met]
+    print(f"\nOn {os.cpu_count()} cores; load average {load:.1f} before, {os.getloadavg()[0]:.1f} after. {LOADED}")
+    print(f"{len(missed)} of {sum(f.limit is not None for f in figures)} limits missed: {', '.join(missed) or 'none'}")
 
 
 if __name__ == "__main__":

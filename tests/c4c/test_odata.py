@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from server.c4c.edm import (
     any_of,
-    as_decimal,
     as_time,
     can_ask_for,
     child,
@@ -95,11 +93,6 @@ def test_times_go_out_in_utc_and_come_back_aware() -> None:
     for write in (moment, json_time):
         with pytest.raises(ValueError, match="zone"):
             write(datetime(2026, 11, 22))  # noqa: DTZ001
-
-
-def test_decimals_are_exact() -> None:
-    assert as_decimal("37.00000000000000") == Decimal(37)
-    assert [as_decimal(v) for v in (None, "", "x", True, [])] == [None] * 5
 
 
 # Envelopes

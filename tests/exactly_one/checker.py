@@ -6,9 +6,11 @@ the rows that it names; it never looks into the product's database. What it hold
     at any time    a message has at most one activity, and never a second one, not even for a moment
                    no effect without somebody who asked for it; every file and every link at most once
                    "saved" is said, by an answer or by a mark, only when C4C has all of what was asked for
-    when settled   whatever was promised is there, whole; the message carries the right mark, and the user's own categories
+    when settled   whatever was promised is there, whole; the message carries the right mark, and all other categories
 """
 
+import itertools
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from tests.exactly_one.letters import OWN_CATEGORY, Letter
 
 SAVED = "Saved in SAP Cloud for Customer SSI"
 MARK = " in SAP Cloud for Customer SSI"  # ends each name of a mark that tells the state of a save
+
+SECOND_WRITER = "second writer"  # the actor of the simulator's fault of that name, who adds categories
 
 Link = tuple[str, str]
 """What an activity shows of a link: ("party", number) or (code of the document's type, number)."""
@@ -48,7 +52,7 @@ def link_of(world: World, link: Mapping[str, str]) -> Link:
     return code, str(world.crm.rows(entity_set)[link["id"]]["ID"])
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One press of Save."""
 
@@ -57,7 +61,13 @@ class Call:
     links: frozenset[Link]
     files: frozenset[str]
     at: int  # of the World's last event before it
+    asked: int = 0  # by the checker's own count, as is `answered`
+    answered: int | None = None
     outcome: Outcome = "lost"
+
+    @property
+    def wish(self) -> tuple[frozenset[Link], frozenset[str]]:
+        return self.links, self.files
 
     @property
     def is_promised(self) -> bool:
@@ -86,16 +96,22 @@ class Tally:
     activities: int = 0
     losses: int = 0
     doubles: int = 0
-    false: int = 0  # said to be saved when it was not
+    false_successes: int = 0  # said to be saved when it was not
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items())
 
+    def taken(self) -> list[tuple[str, int]]:
+        """Return the figures, and begin anew."""
+        figures = list(vars(self).items())
+        vars(self).update(dict.fromkeys(vars(self), 0))
+        return figures
+
 
 class Checker:
-    """Watches one World from the moment it is made. `seed` is named with each complaint."""
+    """Watches one World from the moment it is made. `seed` is named with each complaint. Thread-safe."""
 
-    def __init__(self, world: World, *, seed: object = None) -> None:
+    def __init__(self, world: World, *, seed: object = None, tally: Tally | None = None) -> None:
         self._world = world
         self._seed = seed
         self._read_to = len(world.log)
@@ -104,8 +120,11 @@ class Checker:
         self._by_id: dict[str, Life] = {}
         self._key_of: dict[str, str] = {}  # ObjectID -> message key
         self._letters: dict[str, Letter] = {}
+        self._told = itertools.count()
+        self._lock = threading.RLock()
         self._marked: dict[str, list[tuple[int, bool]]] = {}  # immutable id -> number, whether that event says "saved"
-        self.tally = Tally()
+        self._added: dict[str, list[str]] = {}  # immutable id -> categories that another writer added
+        self.tally = tally or Tally()
 
     # What the test tells
 
@@ -115,45 +134,68 @@ class Checker:
         """Note that a person presses Save; `files` None means all."""
         wanted = frozenset(letter.files if files is None else files)
         shown = frozenset(link_of(self._world, link) for link in links)
-        call = Call(person, letter, shown, wanted, self._world.log[-1].seq if self._world.log else 0)
-        self._letters[letter.key] = letter
-        self._calls.setdefault(letter.key, []).append(call)
-        self.tally.saves += 1
+        with self._lock:
+            call = Call(person, letter, shown, wanted, self._world.log[-1].seq if self._world.log else 0, next(self._told))
+            self._letters[letter.key] = letter
+            self._calls.setdefault(letter.key, []).append(call)
+            self.tally.saves += 1
         return call
 
     def answered(self, call: Call, status: int, body: Mapping[str, Any]) -> None:
         """Note the answer, and hold it against C4C as it is at this moment."""
-        call.outcome = _outcome(status, body)
-        if call.outcome == "saved":
-            self._read()
-            missing = self._missing(call)
-            if missing:
-                self.tally.false += 1
-                self._complain(call.letter, [f"answered {status} saved, but {missing}"])
+        with self._lock:
+            call.answered = next(self._told)
+            call.outcome = _outcome(status, body)
+            if call.outcome == "saved":
+                self._read()
+                missing = self._missing(call)
+                if missing and self._rivals(call):
+                    call.outcome = "accepted"  # what is saved is what the person wished at the same time
+                elif missing:
+                    self.tally.false_successes += 1
+                    self._complain(call.letter, [f"answered {status} saved, but {missing}"])
 
     # What the checker says
 
     def check(self, *letters: Letter, settled: bool) -> None:
         """Fail if the history of these messages is not as it must be; `settled` when nothing is left to be done."""
-        self._read()
-        for letter in letters:
-            doubles, lost = list(self._always(letter)), list(self._in_the_end(letter)) if settled else []
-            self.tally.losses += bool(lost)
-            self._complain(letter, doubles + lost)
-            if settled:
-                self.tally.activities += len(self.living(letter))
+        with self._lock:
+            self._read()
+            for letter in letters:
+                doubles, lost = list(self._always(letter)), list(self._in_the_end(letter)) if settled else []
+                self.tally.losses += bool(lost)
+                self._complain(letter, doubles + lost)
+                if settled:
+                    self.tally.activities += len(self.living(letter))
 
     def is_settled(self, letter: Letter) -> bool:
         """Say whether everything that was promised is done; until then it may be under way."""
-        self._read()
-        return not any(self._in_the_end(letter))
+        with self._lock:
+            self._read()
+            return not any(self._in_the_end(letter))
+
+    def is_void(self, call: Call) -> bool:
+        """Say whether a promise is no longer owed: somebody deleted the activity, or the person wished something else instead.
+
+        A wish replaces the same person's older one that is not fulfilled yet; of wishes at the same time any may be the newer.
+        """
+        if any(life.ended is not None and life.ended > call.at for life in self.lives(call.letter)):
+            return True
+        rivals = self._rivals(call) if call.outcome == "accepted" else []
+        return any(one.is_promised and not self._missing(one) for one in rivals)
+
+    def _rivals(self, call: Call) -> list[Call]:
+        """Return the calls, later or at the same time, by which the same person wished something else."""
+        others = (one for one in self._calls[call.letter.key] if one.person == call.person and one.wish != call.wish)
+        return [one for one in others if one.answered is None or one.answered > call.asked]
 
     def living(self, letter: Letter) -> list[Life]:
         return [life for life in self.lives(letter) if life.ended is None]
 
     def lives(self, letter: Letter) -> list[Life]:
-        self._read()
-        return self._lives.get(letter.key, [])
+        with self._lock:
+            self._read()
+            return list(self._lives.get(letter.key, []))
 
     def _complain(self, letter: Letter, complaints: list[str]) -> None:
         assert not complaints, f"seed {self._seed}, message {letter.key}: " + "; ".join(complaints)
@@ -182,9 +224,8 @@ class Checker:
             yield f"links that nobody chose: {foreign}"
 
     def _in_the_end(self, letter: Letter) -> Iterator[str]:
-        spent = max((life.ended for life in self._lives.get(letter.key, []) if life.ended is not None), default=-1)
         for call in self._calls.get(letter.key, []):
-            if call.is_promised and call.at >= spent:
+            if call.is_promised and not self.is_void(call):
                 if missing := self._missing(call):
                     yield f"promised to {call.person.user_id} ({call.outcome}), but {missing}"
                 yield from self._badly_marked(letter, call.person)
@@ -201,12 +242,13 @@ class Checker:
         return ""
 
     def _badly_marked(self, letter: Letter, person: Person) -> Iterator[str]:
-        message = self._world.mailbox(person.email).messages.get(letter.refs[person.email])
+        ref = letter.refs[person.email]
+        message = self._world.mailbox(person.email).messages.get(ref)
         if message is None:
             return
         marks = [name for name in message.categories if name.endswith(MARK)]
         others = [name for name in message.categories if not name.endswith(MARK)]
-        if marks != [SAVED] or others != [OWN_CATEGORY]:
+        if marks != [SAVED] or others != [OWN_CATEGORY, *self._added.get(ref, ())]:
             yield f"the message of {person.user_id} carries {message.categories}"
 
     # What the World's log tells
@@ -232,6 +274,8 @@ class Checker:
             case "c4c", "create", str(child):
                 if parent := self._by_id.get(detail.get("parent", "")):
                     self._grow(parent, child, detail, self._world.crm.rows(child).get(detail["id"]))
+            case "graph", "categories", _ if event.actor == SECOND_WRITER:
+                self._added.setdefault(detail["id"], []).extend(detail["after"][len(detail["before"]) :])
             case "graph", "categories", _:
                 self._marked.setdefault(detail["id"], []).append((number, SAVED in set(detail["after"]) - set(detail["before"])))
 

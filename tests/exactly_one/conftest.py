@@ -1,13 +1,13 @@
 """Seeds and counts: what these tests chose at random can be chosen again, and what they covered is told at the end."""
 
 import random
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-_COUNTED = "counted: "
+from tests.exactly_one.checker import Tally
+from tests.figures import Count, counter
 
 
 @pytest.fixture
@@ -22,19 +22,16 @@ def rng(seed: object, request: pytest.FixtureRequest) -> random.Random:
 
 
 @pytest.fixture
-def count(record_property: Callable[[str, Any], None]) -> Callable[[str, int], None]:
+def count(record_property: Callable[[str, Any], None]) -> Count:
     """Add to a figure that is told at the end of the run."""
-    return lambda name, number: record_property(_COUNTED + name, number)
+    return counter(record_property, "exactly one")
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    figures: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, number in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ():
-                if name.startswith(_COUNTED):
-                    figures[name.removeprefix(_COUNTED)] += number
-    if figures:
-        terminalreporter.section("exactly one")
-        for name, number in sorted(figures.items()):
-            terminalreporter.write_line(f"{name}: {number}")
+@pytest.fixture
+def tell(count: Count) -> Iterator[Callable[[Tally], None]]:
+    """Tell at the end of the run what a Checker tallied in this test, also if the test fails."""
+    tallies: list[Tally] = []
+    yield tallies.append
+    for tally in tallies:
+        for name, number in tally.taken():
+            count(name, number)

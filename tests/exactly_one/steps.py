@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -151,10 +151,10 @@ class PostgresRelay:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def know(self, owners: dict[str, str], of_all: set[str]) -> None:
+    def know(self, owners: Mapping[str, str], of_all: Iterable[str] = ()) -> None:
         """`owners`: id -> person; `of_all`: ids that tell nothing."""
         self._owners |= {one.encode(): person for one, person in owners.items()}
-        self._of_all = frozenset(one.encode() for one in of_all)
+        self._of_all |= {one.encode() for one in of_all}
 
     def owner_of(self, data: bytes) -> str | None:
         person = next((p for one, p in list(self._owners.items()) if one in data), None)
@@ -202,6 +202,8 @@ class _Line:
             self._server.sendall(struct.pack("!i", size) + _exactly(incoming, size - 4))  # the start-up has no type
             while True:
                 kind, message = _message(incoming)
+                if kind == b"Q" and message[5:].startswith(b"BEGIN"):
+                    self._parameters.clear()
                 if kind == b"B":
                     self._parameters += message
                 if kind == b"Q" and message[5:].startswith(b"COMMIT") and not self._may_commit():

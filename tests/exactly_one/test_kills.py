@@ -6,7 +6,6 @@ dead. Then a dozen people save at once, each one's save stands still at another 
 started again. If nothing had been promised yet, the person saves again.
 """
 
-import random
 import re
 import time
 import uuid
@@ -27,15 +26,17 @@ from simulator.ports import Simulator
 from simulator.world import Gate, Person, World
 from tests.api import Item, link, row_of
 from tests.conftest import new_database
-from tests.exactly_one.checker import SAVED, Call, Checker
+from tests.exactly_one.checker import SAVED, Call, Checker, Tally
 from tests.exactly_one.letters import Letter, deliver
 from tests.exactly_one.steps import EVERYBODY, CallGate, Moment, PostgresRelay, Steps
 from tests.processes import Installed, eventually
 
-PEOPLE = 12
+PEOPLE = 14
+AT_C4C = 7  # may stand there at once, since a process keeps so many calls to a tenant under way, and one more
 SETTLED_S = 60.0  # promised: after so long at the latest the marks are right
 FILES = {"one.pdf": 3000, "two.csv": 100}
-ALONE = {"SSI_WORKER_THREADS": "0", "SSI_THREADS": str(PEOPLE + 4)}  # nobody else works while the saves stand still
+# Nobody else works while the saves stand still. A lease that has always run out is renewed, by a commit, whenever it can be.
+ALONE = {"SSI_WORKER_THREADS": "0", "SSI_THREADS": str(PEOPLE + 4), "SSI_LEASE_S": "0.001"}
 BACK = {"SSI_WORKER_THREADS": "2", "SSI_THREADS": "8"}
 
 
@@ -55,12 +56,13 @@ class Point:
 
 @dataclass
 class Site:
-    """The product in processes of its own, its vendors and its database, and a dozen people."""
+    """The product in processes of its own, its vendors and its database, and its people."""
 
     installed: Installed
     steps: Steps
     checker: Checker
     database: str  # its URL, past the relay
+    relay: PostgresRelay | None = None
     slowest_s: float = 0.0  # from restart to the right marks
     pool: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, PEOPLE))
 
@@ -77,6 +79,12 @@ class Site:
         account = row_of(self.world, "CorporateAccountCollection", AccountID=contact["AccountID"])
         opportunity = row_of(self.world, "OpportunityCollection", Name="Second production line")
         return [link("contact", contact), link("account", account), link("opportunity", opportunity)]
+
+    def deliver(self, person: Person) -> Letter:
+        letter = deliver(self.world, [person], FILES)
+        if self.relay is not None:
+            self.relay.know({letter.key: person.email})
+        return letter
 
     def save(self, person: Person, letter: Letter, **wish: Any) -> tuple[Call, httpx.Response]:
         links = wish.pop("links", self.links())
@@ -122,12 +130,12 @@ Prepare = Callable[[Site, Person], tuple[Letter, dict[str, Any]]]
 
 
 def nothing_yet(site: Site, person: Person) -> tuple[Letter, dict[str, Any]]:
-    return deliver(site.world, [person], FILES), {}
+    return site.deliver(person), {}
 
 
 def saved_in_part(site: Site, person: Person) -> tuple[Letter, dict[str, Any]]:
     """The activity is there with one link; the rest is wished later."""
-    letter = deliver(site.world, [person], FILES)
+    letter = site.deliver(person)
     _, answer = site.save(person, letter, links=site.links()[:1], attachments=[])
     assert answer.status_code == 201
     return letter, {}
@@ -163,7 +171,8 @@ def kill_at(site: Site, points: Sequence[Point], prepare: Prepare) -> None:
     saves = [site.pool.submit(site.save, person, letter, **wish) for person, _, letter, wish in cases]
     for stand, (person, point, *_) in zip(stands, cases, strict=True):
         assert stand.reached.wait(30), f"{point}: the save of {person.user_id} went {steps.seen(point.whose(person))}"
-        assert steps.seen(point.whose(person))[point.number] == point.name
+        seen = steps.seen(point.whose(person))
+        assert seen[point.number] == point.name, f"{point}: the save of {person.user_id} went {seen}"
     site.installed.kill()
     steps.clear()
     for stand in stands:
@@ -172,8 +181,8 @@ def kill_at(site: Site, points: Sequence[Point], prepare: Prepare) -> None:
         assert isinstance(save.exception(20), httpx.TransportError)
     site.installed.serve(**BACK)
     started = time.monotonic()
-    for person, point, letter, wish in cases:
-        see_through(site, person, letter, wish, point)
+    for end in [site.pool.submit(see_through, site, person, letter, wish, point) for person, point, letter, wish in cases]:
+        end.result()
     site.slowest_s = max(site.slowest_s, time.monotonic() - started)
 
 
@@ -193,16 +202,17 @@ def is_whole(site: Site, letter: Letter) -> bool:
 
 
 def dealt(points: Sequence[Point]) -> Iterator[list[Point]]:
-    """Deal the points to groups of as many as there are people.
+    """Deal the points to as few groups as there are people and places at C4C for.
 
     Those of the sign-in to the mailbox come first and together: who dies there leaves a lease that must run out. The others are
     dealt so that neighbours, which wait for the same things, are killed in different groups.
     """
     signed_in = min((point.number for point in points if point.name.startswith("graph ")), default=0)
     early = [point for point in points if point.number < signed_in]
-    later = [point for point in points if point.number >= signed_in]
+    later = sorted((point for point in points if point.number >= signed_in), key=lambda point: point.name.startswith("c4c "))
     for some in (early, later):
-        hands = -(-len(some) // PEOPLE)
+        at_c4c = sum(point.name.startswith("c4c ") for point in some)
+        hands = max(-(-len(some) // PEOPLE), -(-at_c4c // AT_C4C))
         yield from (some[hand::hands] for hand in range(hands))
 
 
@@ -221,14 +231,21 @@ def steps(vendors: Simulator) -> Iterator[Steps]:
 
 
 @pytest.fixture
-def on_postgres(vendors: Simulator, steps: Steps, postgres_server: str, tmp_path: Path, seed: object) -> Iterator[Site]:
+def checker(vendors: Simulator, seed: object, tell: Callable[[Tally], None]) -> Checker:
+    checker = Checker(vendors.world, seed=seed)
+    tell(checker.tally)
+    return checker
+
+
+@pytest.fixture
+def on_postgres(vendors: Simulator, steps: Steps, checker: Checker, postgres_server: str, tmp_path: Path) -> Iterator[Site]:
     database = new_database(postgres_server, f"kills_{uuid.uuid4().hex}")
     url = sa.make_url(database)
     with PostgresRelay(url.port or 0, steps) as relay:
         readable = {"sslmode": "disable", "gssencmode": "disable"}
         relayed = url.set(port=relay.port, query=readable).render_as_string(hide_password=False)
         with Installed(vendors, tmp_path, relayed) as installed:
-            site = Site(installed, steps, Checker(vendors.world, seed=seed), database)
+            site = Site(installed, steps, checker, database, relay)
             users = site.sql('SELECT id, tenant_id, email, c4c_user_id FROM "user"')
             owners = {one: email for user_id, _, email, c4c_user in users for one in (user_id, c4c_user)}
             relay.know(owners, {tenant for _, tenant, *_ in users})
@@ -236,9 +253,9 @@ def on_postgres(vendors: Simulator, steps: Steps, postgres_server: str, tmp_path
 
 
 @pytest.fixture
-def on_sqlite(vendors: Simulator, steps: Steps, tmp_path: Path, seed: object) -> Iterator[Site]:
+def on_sqlite(vendors: Simulator, steps: Steps, checker: Checker, tmp_path: Path) -> Iterator[Site]:
     with Installed(vendors, tmp_path) as installed:
-        yield Site(installed, steps, Checker(vendors.world, seed=seed), installed.environment["SSI_DATABASE_URL"])
+        yield Site(installed, steps, checker, installed.environment["SSI_DATABASE_URL"])
 
 
 Count = Callable[[str, int], None]
@@ -250,8 +267,6 @@ def kill_everywhere(site: Site, points: Sequence[Point], prepare: Prepare, count
         kill_at(site, group, prepare)
     print(f"{len(points)} points; right marks at most {site.slowest_s:.1f} s after restart; {site.checker.tally}")
     assert site.slowest_s < SETTLED_S
-    for name, figure in vars(site.checker.tally).items():
-        count(f"kills, {name}", figure)
     count("kill points", len(points))
 
 
@@ -270,25 +285,14 @@ def test_requests_that_serve_everybody_may_be_the_last(on_postgres: Site, count:
     count("kill points", len(points))
 
 
-def test_some_steps_of_adding_to_an_activity_may_be_the_last(on_postgres: Site, count: Count, rng: random.Random) -> None:
-    points = points_of(on_postgres, saved_in_part)
-    kill_everywhere(on_postgres, rng.sample(points, PEOPLE), saved_in_part, count)
-
-
 @pytest.mark.soak
 def test_any_step_of_adding_to_an_activity_may_be_the_last(on_postgres: Site, count: Count) -> None:
     kill_everywhere(on_postgres, points_of(on_postgres, saved_in_part), saved_in_part, count)
 
 
-def test_an_installation_on_sqlite_outlives_kills_as_well(on_sqlite: Site, count: Count, rng: random.Random) -> None:
-    points = points_of(on_sqlite, nothing_yet)
-    kill_everywhere(on_sqlite, rng.sample(points, PEOPLE), nothing_yet, count)
-
-
 @pytest.mark.soak
-@pytest.mark.parametrize("prepare", [nothing_yet, saved_in_part])
-def test_an_installation_on_sqlite_outlives_a_kill_at_any_request(on_sqlite: Site, count: Count, prepare: Prepare) -> None:
-    kill_everywhere(on_sqlite, points_of(on_sqlite, prepare), prepare, count)
+def test_an_installation_on_sqlite_outlives_a_kill_at_any_request(on_sqlite: Site, count: Count) -> None:
+    kill_everywhere(on_sqlite, points_of(on_sqlite, nothing_yet), nothing_yet, count)
 
 
 def test_it_converges_also_when_only_a_worker_comes_back(on_sqlite: Site) -> None:

@@ -3,7 +3,6 @@
 import random
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,12 +16,13 @@ from simulator.ports import Simulator
 from simulator.world import Person, World
 from tests.api import link, row_of
 from tests.conftest import new_database
-from tests.exactly_one.checker import Call, Checker
+from tests.exactly_one.checker import Call, Checker, Tally
 from tests.exactly_one.letters import Letter, deliver
 from tests.processes import Installed, eventually
 
 PROCESSES = 4
 AT_ONCE = 100
+PRESSES = 20  # of one person for one save, at most
 FILES = {"one.pdf": 3000, "two.csv": 100}
 ENVIRONMENT = {"SSI_THREADS": "16", "SSI_WORKER_THREADS": "1", "SSI_LEASE_S": "10", "SSI_UNKNOWN_SETTLE_S": "5"}
 
@@ -55,10 +55,16 @@ class Crowd:
         return deliver(self.world, self.people, FILES)
 
     def save(self, person: Person, letter: Letter, links: list[dict[str, str]], *, after_s: float = 0.0) -> tuple[Call, Any]:
-        time.sleep(after_s)
-        call = self.checker.asked(person, letter, links)
-        answer = self.installed.send(person, "POST", "/saves", {"item": letter.item(self.world, person), "links": links})
-        self.checker.answered(call, answer.status_code, answer.json())
+        """Press Save, after a while, and again after each pause that a mailbox asks for which is called too often at once."""
+        body = {"item": letter.item(self.world, person), "links": links}
+        for _ in range(PRESSES):
+            time.sleep(after_s)
+            call = self.checker.asked(person, letter, links)
+            answer = self.installed.send(person, "POST", "/saves", body)
+            self.checker.answered(call, answer.status_code, answer.json())
+            if answer.status_code != 503:
+                break
+            after_s = float(answer.headers["Retry-After"])
         return call, answer
 
     def settle(self, *letters: Letter) -> None:
@@ -83,15 +89,23 @@ def crowd(postgres_server: str, tmp_path_factory: pytest.TempPathFactory, reques
         yield Crowd(installed, Checker(simulator.world, seed=request.config.getoption("randomly_seed")))
 
 
+@pytest.fixture(autouse=True)
+def _told(crowd: Crowd, tell: Callable[[Tally], None]) -> None:
+    tell(crowd.checker.tally)
+
+
 def race(crowd: Crowd, count: Count) -> None:
-    """Let two people press Save a hundred times at once, with different links in every other call."""
-    letter, links = crowd.letter(), crowd.links()
-    calls = [crowd.pool.submit(crowd.save, crowd.people[n % 2], letter, links[: 1 + n % 3]) for n in range(AT_ONCE)]
-    answers = Counter(call.result()[1].status_code for call in calls)
-    assert answers.keys() <= {200, 201, 202, 503}, answers
-    assert {call.result()[1].json()["id"] for call in calls if call.result()[0].is_promised}.__len__() <= 2
-    print("answers", dict(answers))
+    """Let two people, who wish different links, press Save a hundred times at once."""
+    letter, links, people = crowd.letter(), crowd.links(), crowd.people
+    wishes = [(people[0], links[:2]), (people[1], links[1:])]
+    calls = [crowd.pool.submit(crowd.save, person, letter, wish) for person, wish in wishes * (AT_ONCE // 2)]
+    answers = [call.result() for call in calls]
+    assert {answer.status_code for _, answer in answers} <= {200, 201, 202}
+    for person in people:
+        assert len({answer.json()["id"] for call, answer in answers if call.person == person}) == 1
     crowd.settle(letter)
+    (life,) = crowd.checker.living(letter)
+    assert len(life.links) == len(links)
     count("saves at once", AT_ONCE)
 
 
@@ -101,11 +115,11 @@ def test_a_hundred_saves_of_one_message_make_one_activity(crowd: Crowd, count: C
 
 @pytest.mark.soak
 def test_a_hundred_saves_at_once_again_and_again(crowd: Crowd, count: Count) -> None:
-    for _ in range(25):
+    for _ in range(3):
         race(crowd, count)
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [10, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_double_click_is_one_save(crowd: Crowd, rng: random.Random, count: Count, rounds: int) -> None:
     me, links = crowd.people[0], crowd.links()
     for _ in range(rounds):
@@ -118,7 +132,7 @@ def test_a_double_click_is_one_save(crowd: Crowd, rng: random.Random, count: Cou
     count("double clicks", rounds)
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(30, marks=pytest.mark.soak)])
 def test_a_colleagues_links_join_the_save_that_is_under_way(crowd: Crowd, rng: random.Random, count: Count, rounds: int) -> None:
     (me, colleague), links = crowd.people, crowd.links()
     for _ in range(rounds):

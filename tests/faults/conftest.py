@@ -3,31 +3,21 @@
 The proxies' addresses are the vendors' public ones, so whatever the vendors say about themselves leads through them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from simulator import demo
 from simulator.ports import Simulator
+from tests.api import Item, key_of
 from tests.conftest import _set_up, _settings
 from tests.faults.house import SHORT, House, Process, Trap
 from tests.faults.proxy import Proxy, Tls
-
-_TOO_LARGE = "server.transport: too large an answer to a write is Rejected, though the remote acted"
-_MEMORY = "server.transport: an answer is read up to 64 MB, and unpacked before its size is looked at"
-_HANG = "server.store: waiting for PostgreSQL has no end"
-_COMMIT = "server.services.saving: a commit that was made but not confirmed is taken for one that was not"
-NOT_YET = {
-    "create-100-mb-after": _TOO_LARGE,
-    "attach-100-mb-after": _TOO_LARGE,
-    "mime-garbage-before": "server.mail.graph: JSON is taken for a message",
-    **{f"{step}-plain": _MEMORY for step in ("lookup", "message", "mime")},
-    **{f"{step}-packed": _MEMORY for step in ("lookup", "c4c-sign-in", "keys", "message", "mime")},
-    **{f"hang-{when}-promise": _HANG for when in ("before", "after", "mid")},
-    **{f"commit-{number}": _COMMIT for number in (10, 11, 12)},
-}
-"""Tests of this folder that fail, by the end of their names, and what has to be mended."""
+from tests.faults.table import Case
+from tests.figures import Count, counter
 
 
 @pytest.fixture(scope="package")
@@ -52,21 +42,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect what is known not to hold yet, and do not wait for it in the short run."""
-    for item in items:
-        for name, reason in NOT_YET.items():
-            if item.nodeid.startswith("tests/faults/") and item.name.endswith(f"[{name}]"):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=reason != _MEMORY))
-                item.add_marker(pytest.mark.soak)
-
-
 @pytest.fixture(autouse=True)
 def _well(house: House) -> Iterator[None]:
     """Leave the house as it was found; nobody may ever have gone where a remote sent us."""
+    running = [*house.running]
     yield
     house.lift()
+    house.end([process for process in house.running if process not in running])
     assert house.trap.caught == []
 
 
@@ -87,3 +69,30 @@ def warm(process: Process) -> Process:
         if process.api.save(process.house.message()).status_code == 201:
             break
     return process
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Notes what a test did and what came of it, for the table that is told at the end of the run."""
+
+    house: House
+    count: Count
+
+    def fault(self, remote: str, case: Case) -> None:
+        self.count(f"{case.name}/{remote}/{case.when}", 1)
+
+    def lookup(self) -> None:
+        self.count("lookups", 1)
+
+    def save(self, item: Item) -> None:
+        """Judge by what C4C itself has noted: this message came into it once, and never a second time, not even for a moment."""
+        made = [e for e in list(self.house.world.log) if e.detail.get("groupware_item_id") == key_of(item) and e.kind == "create"]
+        self.count("saves", 1)
+        self.count("losses", int(not made))
+        self.count("doubles", max(0, len(made) - 1))
+        assert len(made) == 1
+
+
+@pytest.fixture
+def tally(house: House, record_property: Callable[[str, Any], None]) -> Tally:
+    return Tally(house, counter(record_property, "faults"))

@@ -1,5 +1,7 @@
 """What can go wrong with one request: one table for lookups and saves."""
 
+import gzip
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -58,11 +60,26 @@ def half(own: bytes) -> Iterable[bytes]:
     yield b"HTTP/1.1 200 OK\r\n%b\r\ncontent-length: %d\r\n\r\n%b" % (kind, len(body), body)
 
 
+def unpackable(own: bytes) -> Iterable[bytes]:
+    """Packed and cut, though the length is right: only who unpacks it to its end sees that something is missing."""
+    _, _, body = own.partition(b"\r\n\r\n")
+    packed = gzip.compress(body or b'{"d": {"results": []}}')[:-12]
+    kind = b"content-type: application/json\r\ncontent-encoding: gzip"
+    yield b"HTTP/1.1 200 OK\r\n%b\r\ncontent-length: %d\r\n\r\n%b" % (kind, len(packed), packed)
+
+
+def refusal(code: str, message: str) -> Answer:
+    """PostgreSQL's ErrorResponse, after which it closes the connection (its manual, "Message Formats")."""
+    fields = b"".join(part.encode() + b"\0" for part in ("SFATAL", "VFATAL", "C" + code, "M" + message)) + b"\0"
+    return lambda _: (b"E" + struct.pack("!i", len(fields) + 4) + fields,)
+
+
 def answers(name: str, answer: Answer | None, *moments: When) -> list[Case]:
     return [Case(name, "answer", when, answer=answer) for when in moments]
 
 
 EACH: tuple[When, ...] = ("before", "after", "mid")
+REMOTES = ("c4c", "graph", "identity", "database")
 CASES = [
     *(Case("latency-0.3", "latency", when, 0.3, heals=True) for when in EACH),
     *(Case("late", "latency", when, LATE_S) for when in EACH),  # "before": it acts after nobody waits any more
@@ -84,6 +101,7 @@ CASES = [
     *answers("500", status("500 Internal Server Error"), "before", "after"),
     *answers("html", status("200 OK", b"<html><h1>Maintenance</h1></html>", content_type="text/html"), "before", "after"),
     *answers("garbage", half, "before", "after"),
+    *answers("unpackable", unpackable, "before", "after"),
     *answers("100-mb", endless, "before", "after"),
     *answers("elsewhere", None, "before", "after"),
 ]
@@ -93,10 +111,27 @@ SLOW = [
 ]
 """For whoever has time; each costs seconds."""
 
+SQL_CASES = [
+    *(case for case in CASES if case.answer is None and case.name not in ("elsewhere", "cut-in-head")),
+    *answers("401", refusal("28P01", "password authentication failed"), "before"),
+    *answers("429", refusal("53300", "sorry, too many clients already"), "before"),
+    *answers("503", refusal("57P03", "the database system is starting up"), "before"),
+    *answers("500", refusal("57P01", "terminating connection due to administrator command"), "after"),
+    *answers("read-only", refusal("25006", "cannot execute INSERT in a read-only transaction"), "before"),
+    *answers("garbage", lambda _: (b"HTTP/1.1 200 OK\r\n\r\n<html>",), "before", "after"),
+]
+"""The same for PostgreSQL, whose answers have codes of their own; the rest of the faults is HTTP's alone."""
 
-def some(cases: Iterable[Case], turn: int) -> set[str]:
-    """Return one moment of each fault, another one for each `turn`: what is tried when not all can be."""
+
+def slow(turn: int | None = None) -> list[Case]:
+    """Return those that cost seconds, one moment of each, or all of them."""
+    return SLOW if turn is None else [case for case in SLOW if str(case) in some(SLOW, turn)]
+
+
+def some(cases: Iterable[Case], turn: int, share: int = 0, shares: int = 1) -> set[str]:
+    """Return one moment of each fault, another one for each `turn`: what is tried when not all can be. Or a share of these."""
     moments: dict[str, list[Case]] = {}
     for case in cases:
         moments.setdefault(case.name, []).append(case)
-    return {str(each[(turn + place) % len(each)]) for place, each in enumerate(moments.values())}
+    chosen = [str(each[(turn + place) % len(each)]) for place, each in enumerate(moments.values())]
+    return set(chosen[share::shares])

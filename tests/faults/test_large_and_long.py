@@ -1,5 +1,6 @@
 """What an answer may cost: the memory that too large a one takes, and the time that a remote which says nothing takes."""
 
+import gzip
 import time
 import zlib
 from collections.abc import Iterable
@@ -10,10 +11,12 @@ import pytest
 from simulator.c4c import TOKEN_PATH
 from simulator.c4c_odata import SERVICE
 from tests.api import links_of
+from tests.faults.conftest import Tally, warm
 from tests.faults.house import House, Process, tells_what_to_do, timed
 from tests.faults.proxy import Fault
-from tests.faults.table import BIG, endless
+from tests.faults.table import BIG, endless, status
 
+FILES = {"Offer 2026-118.pdf"}
 MEMORY_MB = 32
 ANSWER_S = 2.0
 
@@ -61,6 +64,26 @@ def test_an_answer_of_100_mb_is_not_read_into_memory(house: House, remote: str, 
     assert process.answered(lambda: process.api.post(path, {"item": item})).status_code == 200
 
 
+def packed(own: bytes) -> Iterable[bytes]:
+    """The remote's own answer, packed."""
+    head, _, body = own.partition(b"\r\n\r\n")
+    kept = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
+    body = gzip.compress(body)
+    yield b"\r\n".join([*kept, b"content-encoding: gzip", b"content-length: %d" % len(body), b"", body])
+
+
+def test_answers_may_come_packed(house: House, tally: Tally) -> None:
+    process = house.process()
+    item = house.message("with_attachment_known_contact")
+    faults = [house.proxies[name].strike(Fault("answer", "after", answer=packed)) for name in ("c4c", "identity")]
+    faults.append(house.proxies["graph"].strike(Fault("answer", "after", "?$select", answer=packed)))
+    links = links_of(process.api.context(item))
+    assert process.api.save(item, links).status_code == 201
+    assert all(fault.strikes for fault in faults)
+    process.holds_once(item, FILES, links)
+    tally.save(item)
+
+
 @pytest.mark.parametrize(
     ("remote", "match"),
     [("c4c", "/$batch"), ("c4c", TOKEN_PATH), ("identity", "/discovery/v2.0/keys"), ("identity", "/v2.0/.well-known")],
@@ -85,8 +108,24 @@ def test_a_lookup_does_not_need_the_mailbox(house: House, patient: Process, kind
     assert fault.strikes == 0
 
 
+def test_a_save_answers_in_time_although_the_mailbox_asks_for_pauses(house: House, tally: Tally) -> None:
+    process = warm(house.process(pauses=1.0))
+    item = house.message("with_attachment_known_contact")
+    links = links_of(process.api.context(item))
+    fault = house.proxies["graph"].strike(Fault("answer", match="PATCH", answer=status("429 Too Many Requests")))
+    answer, took = timed(lambda: process.answered(lambda: process.api.save(item, links)))
+    assert (answer.status_code, answer.json["marks"], fault.strikes) == (201, [], 4)
+    assert took < process.deps.limits.save_deadline_s
+    process.tells(item, answer, FILES, links)
+    house.lift()
+    house.forward(20)
+    process.work()
+    process.holds_once(item, FILES, links)
+    tally.save(item)
+
+
 @pytest.mark.soak
-def test_a_create_that_c4c_answers_after_31_real_seconds_is_done_once(house: House, patient: Process) -> None:
+def test_a_create_that_c4c_answers_after_31_real_seconds_is_done_once(house: House, patient: Process, tally: Tally) -> None:
     item = house.message("with_attachment_known_contact")
     links = links_of(patient.api.context(item))
     create = "POST " + SERVICE + "EMailCollection"
@@ -94,11 +133,12 @@ def test_a_create_that_c4c_answers_after_31_real_seconds_is_done_once(house: Hou
     answer, took = timed(lambda: patient.answered(lambda: patient.api.save(item, links)))
     print(f"{answer.status_code} after {took:.1f} s")
     assert answer.status_code == 202
-    save_id = patient.tells(item, answer)
+    save_id = patient.tells(item, answer, FILES, links)
     deadline = time.monotonic() + 60
     while patient.api.get(f"/saves/{save_id}").json["state"] == "pending" and time.monotonic() < deadline:
         time.sleep(0.5)  # the request goes on in the background until its own deadline of 30 s
     assert patient.api.get(f"/saves/{save_id}").json["state"] == "unknown"
     house.lift()
     patient.recovers(item, links, answer, save_id)
-    patient.holds_once(item, {"Offer 2026-118.pdf"})
+    patient.holds_once(item, FILES, links)
+    tally.save(item)

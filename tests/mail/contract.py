@@ -220,6 +220,8 @@ class MailboxContract:
         assert head.received_at.tzinfo is UTC
         assert head.categories == ("Follow-up", "Offer")
         assert (head.has_attachments, head.conversation) == (True, stored.conversation_id)
+        assert head.size_bytes is not None
+        assert len(stored.mime) / 2 < head.size_bytes < len(stored.mime) * 2  # a mailbox counts in its own form
 
     def test_head_tells_the_class_of_automatic_messages(self, mailbox: Mailbox, remote: Remote) -> None:
         assert mailbox.head(remote.case("bounce").rest_id).item_class == "REPORT.IPM.Note.NDR"

@@ -14,8 +14,9 @@ from flask import Flask
 from server.web.pages import blueprint
 from server.wiring import Face
 
+face = Face("https://ssi.example.com", "", "https://office.example/office.js", (), (), cache_s=60, proxies=0, key_place="x")
 app = Flask("server.web", static_folder=None)
-app.register_blueprint(blueprint(None, Face("https://ssi.example.com", "", "https://office.example/office.js", (), (), 60, "x")))
+app.register_blueprint(blueprint(None, face))
 client = app.test_client()
 page = client.get("/sidebar").text
 manifest = client.get("/manifest.xml").text

@@ -4,7 +4,6 @@ Messages are read back with Python's own e-mail package, not with the simulator'
 """
 
 import re
-import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterable
@@ -280,8 +279,7 @@ def test_the_full_world_is_of_the_size_that_was_asked_for(full: World) -> None:
     provisioned = [p for p in full.people if p.provisioned]
     assert len(provisioned) == 6
     counts = [len(full.mailbox(p.email).messages) for p in provisioned]
-    assert min(counts[:2]) >= 80
-    assert min(counts) >= 25
+    assert min(counts) >= 80
     assert {p.language for p in full.people} == {"en", "de"}
 
 
@@ -349,22 +347,6 @@ def test_dates_lie_before_now_and_agree(full: World) -> None:
             sent = mime.read(message.mime).fields["Date"].datetime
             assert timedelta() <= message.received_at - sent < timedelta(minutes=1)
             assert message.received_at <= now
-
-
-def test_worlds_are_quick_to_build() -> None:
-    demo.small()  # draws the names
-    assert seconds(demo.small) < 0.05
-    assert seconds(demo.build) < 1.5
-
-
-def seconds(build: Any) -> float:
-    """The best of three, so that a busy machine does not decide."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        build()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 # As an add-in sees it

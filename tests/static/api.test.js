@@ -48,15 +48,15 @@ test("asks with the bearer token, and writes with a body", async () => {
 });
 
 test("a refused token is renewed once, then the refusal counts", async () => {
-  answer = (request, response) => reply(request.headers.authorization === "Bearer two" ? 200 : 401, { code: "needs_sign_in" })(request, response);
-  assert.deepEqual(await new Api(tokens("one", "two")).ask("me", null), { code: "needs_sign_in" });
+  answer = (request, response) => reply(request.headers.authorization === "Bearer two" ? 200 : 401, { state: "saved", code: "needs_sign_in" })(request, response);
+  assert.deepEqual(await new Api(tokens("one", "two")).ask("me", null), { state: "saved", code: "needs_sign_in" });
   await assert.rejects(new Api(tokens("one", "still one")).ask("me", null), { code: "needs_sign_in", status: 401 });
   assert.equal(seen.length, 4);
 });
 
 test("several calls at once share one token, and one renewal", async () => {
   let asked = 0;
-  answer = (request, response) => reply(request.headers.authorization === "Bearer 1" ? 401 : 200, {})(request, response);
+  answer = (request, response) => reply(request.headers.authorization === "Bearer 1" ? 401 : 200, { cards: [] })(request, response);
   const api = new Api(async () => String(++asked));
   api.warm();
   await Promise.all([api.ask("a", null), api.ask("b", null), api.ask("c", null)]);
@@ -65,7 +65,7 @@ test("several calls at once share one token, and one renewal", async () => {
 
 test("a failure to get a token is told to whoever asks, and asked for anew the next time", async () => {
   let works = false;
-  answer = reply(200, {});
+  answer = reply(200, { cards: [] });
   const api = new Api(async () => {
     if (!works) throw new ApiError("sign_in_needed");
     return "token";
@@ -87,9 +87,9 @@ test("an error that is not a Problem keeps its status and the request id of its 
   await assert.rejects(new Api(tokens("t")).ask("me", null), { code: "502", status: 502, requestId: "r2" });
 });
 
-test("an answer that is cut, empty or no JSON is no answer", async () => {
+test("an answer that is cut, empty, no JSON or not ours is no answer", async () => {
   const cut = (_, response) => response.writeHead(200, { "Content-Length": "99" }).write('{"state":"sav', () => response.destroy());
-  for (const bad of [reply(200, ""), reply(200, "<html></html>"), cut]) {
+  for (const bad of [reply(200, ""), reply(200, "<html></html>"), cut, ...["{}", "[]", "null", "1", '"saved"', '{"ok":true}'].map((body) => reply(200, body))]) {
     answer = bad;
     await assert.rejects(new Api(tokens("t")).write("saves"), { code: "unreachable", status: 0 });
   }
@@ -108,4 +108,27 @@ test("a question may be taken back", async () => {
   const asked = new Api(tokens("t")).ask("context", {}, stop.signal);
   stop.abort();
   await assert.rejects(asked, { code: "aborted" });
+});
+
+test("a sign-in that never ends is given up with the question, and begun anew by the next", async () => {
+  answer = reply(200, { cards: [] });
+  let asked = 0;
+  const api = new Api(() => (asked++ ? Promise.resolve("token") : new Promise(() => undefined)));
+  const stop = new AbortController();
+  const first = api.ask("context", {}, stop.signal);
+  stop.abort();
+  await assert.rejects(first, { code: "aborted" });
+  await api.ask("context", {});
+  assert.deepEqual([asked, seen.length], [2, 1]);
+});
+
+test("a token outlives the questions that are taken back", async () => {
+  let asked = 0;
+  answer = reply(200, { cards: [] });
+  const api = new Api(async () => String(++asked));
+  const stop = new AbortController();
+  await api.ask("context", {}, stop.signal);
+  stop.abort();
+  await api.ask("context", {});
+  assert.equal(asked, 1);
 });

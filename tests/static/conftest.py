@@ -53,7 +53,13 @@ OFFICE_JS = """
       displayLanguage: wanted.language ?? "en-GB",
       officeTheme,
     },
-    auth: { getAccessToken: async () => { if (wanted.tokenError) throw { code: wanted.tokenError }; return "token"; } },
+    auth: {
+      getAccessToken: async () => {
+        if (wanted.tokenHangs && wanted.tokenHangs--) await new Promise(() => {});
+        if (wanted.tokenError) throw { code: wanted.tokenError };
+        return "token";
+      },
+    },
     EventType: { ItemChanged: "ItemChanged", OfficeThemeChanged: "OfficeThemeChanged", RecipientsChanged: "RecipientsChanged" },
     MailboxEnums: { RestVersion: { v2_0: "v2.0" } },
   };
@@ -72,6 +78,7 @@ MESSAGE = {
 }
 
 Answer = tuple[int, Any]
+"""Status, and what becomes JSON; a text is sent as it is, and status 0 means that the connection breaks."""
 
 
 class Held:
@@ -97,9 +104,8 @@ class Pane:
 
     def axe(self, *, only: str | None = None) -> list[str]:
         """Return what axe-core finds wrong, by all rules or by one."""
-        # A card's heading is of level 3 also where it stands alone, without the heading of its address above it.
         self.page.evaluate(AXE.read_text())
-        options = {"runOnly": [only]} if only else {"rules": {"heading-order": {"enabled": False}}}
+        options = {"runOnly": [only]} if only else {}
         found = self.page.evaluate("options => axe.run(document, options)", options)
         return [f"{v['id']}: {node['html'][:120]}" for v in found["violations"] for node in v["nodes"]]
 
@@ -109,7 +115,10 @@ class Pane:
 
 @pytest.fixture
 def open_pane(browser: Browser, client: FlaskClient) -> Iterator[Callable[..., Pane]]:
-    """Open the pane: open_pane(answers, item=..., size=..., and what else the mail client should be like)."""
+    """Open the pane: open_pane(answers, item=..., size=..., and what else the mail client should be like).
+
+    `before` is a script that runs first.
+    """
     panes: list[Pane] = []
 
     def open_pane(
@@ -118,6 +127,7 @@ def open_pane(browser: Browser, client: FlaskClient) -> Iterator[Callable[..., P
         item: Any = MESSAGE,
         size: tuple[int, int] = (320, 640),
         media: dict[str, Any] | None = None,
+        before: str = "",
         **host: Any,
     ) -> Pane:
         viewport = {"width": size[0], "height": size[1]}
@@ -128,7 +138,7 @@ def open_pane(browser: Browser, client: FlaskClient) -> Iterator[Callable[..., P
         page.on("dialog", lambda dialog: (pane.faults.append("a script ran"), dialog.dismiss()))
         page.on("console", lambda said: pane.faults.append(said.text) if "Content Security" in said.text else None)
         page.route("**/*", lambda route: _reply(route, pane, client))
-        page.add_init_script(f"window.name = {json.dumps(json.dumps({'item': item, **host}))}")
+        page.add_init_script(f"window.name = {json.dumps(json.dumps({'item': item, **host}))}; {before}")
         page.goto(f"{ORIGIN}/sidebar")
         return pane
 
@@ -161,7 +171,10 @@ def _answer(route: Route, answer: Any) -> None:
 
 def _fulfill(route: Route, answer: Answer) -> None:
     status, body = answer
-    route.fulfill(status=status, body=json.dumps(body), content_type="application/json", headers={"X-Request-Id": "r1"})
+    if status == 0:
+        return route.abort("connectionreset")
+    text = body if isinstance(body, str) else json.dumps(body)
+    route.fulfill(status=status, body=text, content_type="application/json", headers={"X-Request-Id": "r1", "Location": "/x"})
 
 
 @pytest.fixture(scope="session")

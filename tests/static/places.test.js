@@ -31,9 +31,11 @@ test("an account that is there because of a contact says of whom", () => {
   assert.deepEqual(place.cards[1].reasons, [{ label: "account_of", value: "Jane" }]);
 });
 
-test("what is not verified is still being checked", () => {
-  const places = arrange({ cards: [], unknown: [{ ...person("x@else.example"), verified: false }, { ...person("y@else.example"), verified: true }] }, item);
-  assert.deepEqual(places.map(({ checking }) => checking), [true, false]);
+test("what is not verified is being checked as long as more is to come, and then it is not checked", () => {
+  const unknown = [{ ...person("x@else.example"), verified: false }, { ...person("y@else.example"), verified: true }];
+  const tags = (incomplete) => arrange({ cards: [], unknown, incomplete }, item).map(({ tag }) => tag);
+  assert.deepEqual(tags(true), ["checking", "not_found"]);
+  assert.deepEqual(tags(false), ["unchecked", "not_found"]);
 });
 
 test("a second answer changes places where they are, and what is new comes last", () => {

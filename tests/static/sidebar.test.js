@@ -53,15 +53,17 @@ const card = { type: "contact", id: "C1", title: "Jane", matched: ["jane@north.e
 const other = { ...card, id: "C2", matched: ["tom@north.example"] };
 const context = (more = {}) => ({ cards: [card], unknown: [], save: { state: "none" }, ...more });
 
-let host, server, sidebar, state, news, wake;
+let host, server, sidebar, state, news, asleep;
+/** Let time pass: whoever sleeps wakes up. */
+const wake = () => asleep.splice(0).forEach((resolve) => resolve());
 
 beforeEach(async () => {
-  [host, server, news] = [new Host(), new Server(), []];
+  [host, server, news, asleep] = [new Host(), new Server(), [], []];
   sidebar = new Sidebar({
     host,
     api: server,
     view: { draw: (now) => (state = now), tell: (said) => news.push(said) },
-    sleep: () => new Promise((resolve) => (wake = resolve)),
+    sleep: () => new Promise((resolve) => asleep.push(resolve)),
   });
   sidebar.start();
   await setImmediate();
@@ -158,7 +160,7 @@ test("a failed save says why, and is tried again by its id", async () => {
   sidebar.save();
   await setImmediate();
   await server.refuse("saves", "save_failed", { status: 409, detail: "It is locked.", save_id: "s1" });
-  assert.deepEqual([state.save.state, state.save.reason, state.save.id], ["failed", "It is locked.", "s1"]);
+  assert.deepEqual([state.save.state, state.save.trouble.detail, state.save.id], ["failed", "It is locked.", "s1"]);
   sidebar.retry();
   await setImmediate();
   await server.answer("saves/s1/retry", { id: "s1", state: "saved" });
@@ -198,9 +200,76 @@ test("nobody asks about the save of a message that is not displayed", async () =
   assert.equal(server.call("saves/s1"), undefined);
 });
 
+test("a server that is late is said to be, with a next step, and its answer is taken all the same", async () => {
+  assert.equal(state.late, false);
+  wake();
+  await setImmediate();
+  assert.deepEqual([state.phase, state.late], ["loading", true]);
+  sidebar.refresh();
+  await setImmediate();
+  assert.equal(state.late, false);
+  assert.equal(server.calls.length, 2);
+  await server.answer("context", context());
+  assert.equal(state.phase, "shown");
+});
+
+test("nobody is called late for a message that is not selected any more", async () => {
+  const [late] = asleep;
+  host.select("B");
+  await setImmediate();
+  late();
+  await setImmediate();
+  assert.equal(state.late, false);
+});
+
+const AWAY = { code: "unavailable", detail: "C4C does not answer.", retry_after_s: 1 };
+
+test("while C4C is away the state of the save is shown, and the rest follows by itself", async () => {
+  const known = { state: "failed", id: "s1", reason: "It is locked.", at: "2026-11-22T13:02:00Z" };
+  await server.answer("context", context({ cards: [], save: known, trouble: AWAY }));
+  assert.deepEqual([state.phase, state.trouble.code, state.trouble.status, state.save], ["failed", "unavailable", 503, known]);
+  wake();
+  await setImmediate();
+  await server.answer("context", context({ save: known }));
+  assert.deepEqual([state.phase, state.places.length], ["shown", 1]);
+});
+
+test("while C4C is away a save that is not finished is still asked about", async () => {
+  await server.answer("context", context({ cards: [], save: { state: "pending", id: "s1" }, trouble: { ...AWAY, retry_after_s: null } }));
+  wake();
+  await setImmediate();
+  await server.answer("saves/s1", { id: "s1", state: "saved" });
+  assert.equal(state.save.state, "saved");
+});
+
+test("what is shown stays when C4C is away at a refresh", async () => {
+  await server.answer("context", context());
+  sidebar.refresh();
+  await setImmediate();
+  await server.answer("context", context({ cards: [], save: { state: "saved", id: "s1" }, trouble: AWAY }));
+  assert.deepEqual([state.phase, state.refreshing, state.places.length, state.save.state], ["shown", false, 1, "saved"]);
+  assert.equal(news.at(-1).key, "refresh_failed");
+});
+
+test("a service that is away is asked again by itself, a few times and ever more rarely", async () => {
+  for (let turn = 0; turn < 9; turn++) {
+    await server.refuse("context", "unavailable", { status: 503 });
+    wake();
+    await setImmediate();
+  }
+  assert.equal(server.calls.length, 6);
+  assert.equal(state.phase, "failed");
+});
+
+test("nothing is checked for ever: when the second look fails, who is left is not checked", async () => {
+  await server.answer("context", context({ incomplete: true, unknown: [{ name: "", address: "tom@north.example", verified: false }] }));
+  await server.refuse("context", "unavailable", { status: 503 });
+  assert.deepEqual([state.phase, state.context.incomplete, state.places.map(({ tag }) => tag)], ["shown", false, ["", "unchecked"]]);
+});
+
 test("the second answer comes after the cards and keeps them where they are", async () => {
   await server.answer("context", context({ incomplete: true, unknown: [{ name: "", address: "tom@north.example", verified: false }] }));
-  assert.deepEqual(state.places.map(({ checking }) => checking), [false, true]);
+  assert.deepEqual(state.places.map(({ tag }) => tag), ["", "checking"]);
   assert.equal(server.call("context").body.complete, true);
   await server.answer("context", context({ cards: [other, card] }));
   assert.deepEqual(state.places.map(({ cards }) => cards[0].card.id), ["C1", "C2"]);

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, FileSystemLoader
 
+from server.domain.records import CARD_FIELDS
+
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "static"
 SCRIPTS = sorted(STATIC.rglob("*.js"))
@@ -53,7 +55,7 @@ def test_the_shell_has_no_inline_script_or_style():
 
 def test_the_shell_announces_every_module():
     shell = Environment(loader=FileSystemLoader(ROOT / "server/web/templates"), autoescape=True).get_template("sidebar.html")
-    page = shell.render(office_js_url="https://office.example/office.js", asset=lambda path: f"/static/{path}?v=1")
+    page = shell.render(office_js_url="https://office.example/office.js", asset=lambda path: f"/static/{path}")
     announced = set(re.findall(r'<link rel="modulepreload" href="/static/js/(\w+)\.js">', page))
     assert announced | {"main"} == {path.stem for path in SCRIPTS}
     head = page.partition("</head>")[0]
@@ -88,6 +90,12 @@ def test_every_text_is_used():
 
 def _words(prefix: str) -> list[str]:
     return [key.removeprefix(f"{prefix}_") for key in STRINGS["en"] if key.startswith(f"{prefix}_")]
+
+
+@pytest.mark.parametrize("language", STRINGS)
+def test_every_type_and_field_of_a_card_has_a_word(language: str):
+    fields = {f"field_{name}" for names in CARD_FIELDS.values() for name in names}
+    assert fields | {f"type_{name}" for name in CARD_FIELDS} <= STRINGS[language].keys()
 
 
 def test_texts_are_plain():

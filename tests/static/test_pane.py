@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ SAVED = {
     "at": "2026-11-22T13:02:00Z",
     "activity": {"id": "a", "url": "https://c4c.example/a"},
 }
+AWAY = {"code": "unavailable", "detail": "SAP Cloud for Customer does not answer.", "retry_after_s": None}
 FILES = {
     "attachments": [
         {"ref": "2", "name": "quotation.pdf", "size_bytes": 482_133, "inline": False, "allowed": True, "reason": None},
@@ -103,6 +105,19 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "SAP Cloud for Customer is slow.",
     ),
+    "C4C away, save known": (
+        {
+            "context": context(
+                save={"state": "failed", "id": "s1", "reason": "It is locked.", "at": "2026-11-20T13:02:00Z"}, trouble=AWAY
+            )
+        },
+        {},
+        "Not saved: It is locked. (20 Nov 2026, 14:02)",
+    ),
+    "C4C away, saved": ({"context": context(save=SAVED, trouble=AWAY)}, {}, "by you"),
+    "late": ({"context": lambda _: None}, {}, "This takes longer than usual"),
+    "not checked": ({"context": context(CONTACT, unknown=[{**NOBODY, "verified": False}], failed=["lead"])}, {}, "Not checked"),
+    "too often": ({"context": problem(429, "too_often", "That was very quick.")}, {}, "There are too many requests"),
     "fault": ({"context": problem(500, "internal", "x")}, {}, "Something went wrong"),
     "no item": ({}, {"item": None}, "No message selected"),
     "outside of Outlook": ({}, {"outside": True}, "Open this page from Outlook"),
@@ -156,6 +171,9 @@ def test_the_skeleton_is_there_before_the_mail_client_is_ready(open_pane):
     pane = open_pane({}, ready=False)
     expect(pane.page.locator(".bone").first).to_be_visible()
     expect(pane.page.get_by_role("main")).to_have_attribute("aria-busy", "true")
+    late = pane.page.get_by_text("close the sidebar and open it again")
+    expect(late).to_have_css("visibility", "hidden")
+    expect(late).to_be_visible()
 
 
 def test_the_theme_is_the_mail_clients_and_follows_it(open_pane):
@@ -245,42 +263,155 @@ def test_a_second_answer_moves_nothing_and_keeps_what_was_opened(open_pane):
     expect(articles.nth(2).get_by_role("button")).to_have_attribute("aria-expanded", "true")
 
 
-HOSTILE = "</title><script>alert('x')</script><img src=x onerror=alert(1)>\"'{{7*7}}${7*7}\u202egnp.exe"
+# -- When somebody does not answer -----------------------------------------------------------------------------------------
+
+RETRY = "Try again"
 
 
-def test_hostile_text_in_every_field_is_only_text(open_pane):
-    person = {"displayName": HOSTILE, "emailAddress": "evil@example.org"}
-    evil = {
-        **card(
-            "contact", 1, HOSTILE, "evil@example.org", phone="javascript:alert(1)", job_title=HOSTILE, account="evil@x?cc=a@b"
-        ),
-        "url": "javascript:alert(1)",
-        "linked": True,
+def test_a_server_that_is_late_is_said_to_be_within_two_seconds_and_its_answer_still_counts(open_pane):
+    answer = Held()
+    page = open_pane({"context": lambda _: answer}).page
+    expect(page.get_by_text("This takes longer than usual")).to_be_visible()
+    assert page.evaluate("performance.now()") < 4_000  # promised are 2 seconds; the rest is for a busy machine
+    expect(page.locator("#headline")).to_have_text(f"Jana Novak {MESSAGE['subject']}")
+    expect(page.get_by_text("Connected")).to_have_count(0)  # nobody knows yet
+    expect(page.get_by_role("main")).to_have_attribute("aria-busy", "true")
+    answer.give(FOUND)
+    expect(page.get_by_role("button", name="Save this e-mail")).to_be_visible()
+    expect(page.get_by_text("This takes longer than usual")).to_have_count(0)
+    expect(page.get_by_text("Connected")).to_be_visible()
+
+
+def test_trying_again_helps_where_the_first_question_was_lost(open_pane):
+    asked: list[Any] = []
+    page = open_pane({"context": lambda body: asked.append(body) if not asked else FOUND}).page
+    page.get_by_role("button", name=RETRY).click()
+    expect(page.get_by_text("Tom Becker")).to_be_visible()
+
+
+def test_a_sign_in_that_never_ends_has_a_next_step_that_begins_it_anew(open_pane):
+    page = open_pane({"context": FOUND}, tokenHangs=1).page
+    page.get_by_role("button", name=RETRY).click()
+    expect(page.get_by_text("Tom Becker")).to_be_visible()
+
+
+ODD_ANSWERS: dict[str, tuple[int, Any]] = {
+    "HTML": (200, "<html><h1>Maintenance</h1></html>"),
+    "nothing": (200, ""),
+    "half": (200, '{"cards": ['),
+    "another's JSON": (200, {"error": "sign in to the network"}),
+    "null": (200, None),
+    "a gateway's page": (502, "<html>Bad gateway</html>"),
+    "a redirect": (302, ""),
+    "a broken connection": (0, None),
+    "a fault without words": (500, {}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ANSWERS)
+def test_an_answer_that_is_not_the_servers_is_never_taken_for_one(open_pane, odd):
+    answers = {"context": ODD_ANSWERS[odd]}
+    pane = open_pane(answers, size=(300, 560))
+    retry = pane.page.get_by_role("button", name=RETRY)
+    expect(retry).to_be_visible()
+    expect(pane.page.locator("#main .title")).to_have_text(re.compile("server|service"))
+    expect(pane.page.locator("#bar")).to_be_empty()
+    assert pane.axe() == []
+    answers["context"] = FOUND
+    retry.click()
+    expect(pane.page.get_by_text("Tom Becker")).to_be_visible()
+    answers["saves"] = ODD_ANSWERS[odd]
+    pane.page.get_by_role("button", name="Save this e-mail").click()
+    expect(pane.page.locator("#bar .state")).to_have_text(re.compile("^Not saved: .*(not save it twice|service|server)"))
+    expect(pane.page.get_by_role("status")).not_to_contain_text("Saved")
+    answers["saves"] = (201, {"id": "s1", "state": "saved", "activity": SAVED["activity"], "marks": ["saved"]})
+    answers["context"] = context({**CONTACT, "linked": True}, save=SAVED)
+    retry.click()
+    expect(pane.page.locator("#bar")).to_contain_text("by you")
+
+
+def test_while_c4c_is_away_the_save_that_is_known_is_shown_with_its_age_and_can_be_tried_again(open_pane):
+    save = {"state": "failed", "id": "s1", "reason": "It is locked.", "at": "2026-11-20T13:02:00Z"}
+    answers = {
+        "context": context(save=save, trouble=AWAY),
+        "saves/s1/retry": (202, {"id": "s1", "state": "pending", "marks": []}),
     }
-    found = context(
-        evil,
-        {**card("account", 2, HOSTILE, HOSTILE), "type": HOSTILE, "url": "data:text/html,<script>alert(1)</script>"},
-        unknown=[{"name": HOSTILE, "address": HOSTILE, "verified": True}],
-        notice=HOSTILE,
-        save={"state": "failed", "id": "s1", "reason": HOSTILE},
-    )
-    files = {
-        "attachments": [
-            {**FILES["attachments"][0], "name": HOSTILE},
-            {**FILES["attachments"][1], "name": HOSTILE, "reason": HOSTILE},
-        ]
+    page = open_pane({**answers, "saves/s1": lambda _: None}).page
+    expect(page.locator("#headline")).to_contain_text("Jana Novak")
+    expect(page.locator("#main").get_by_role("button", name=RETRY)).to_be_visible()
+    expect(page.get_by_text("SAP Cloud for Customer does not answer.")).to_be_visible()
+    page.locator("#bar").get_by_role("button", name=RETRY).click()
+    expect(page.locator("#bar .state")).to_have_text(re.compile("^Accepted, being saved…"))
+    expect(page.get_by_role("status")).to_contain_text("Accepted")
+
+
+def test_what_c4c_could_not_tell_comes_by_itself_when_it_answers_again(open_pane):
+    answers = {"context": context(save=SAVED, trouble={**AWAY, "retry_after_s": 0.2})}
+    page = open_pane(answers).page
+    expect(page.locator("#bar")).to_contain_text("by you")
+    expect(page.get_by_role("button", name="Change links")).to_have_count(0)  # which links there are is not known
+    answers["context"] = context({**CONTACT, "linked": True}, save=SAVED)
+    expect(page.get_by_text("Jana Novak").last).to_be_visible()
+    expect(page.get_by_role("button", name="Change links")).to_be_visible()
+
+
+def test_a_mailbox_that_does_not_answer_is_no_acceptance(open_pane):
+    answers = {
+        "context": FOUND,
+        "saves": problem(503, "unavailable", "The mailbox does not answer."),
+        "saves/preview": (200, FILES),
     }
-    answers = {"context": found, "saves/preview": (200, files)}
-    pane = open_pane(answers, item={**MESSAGE, "subject": HOSTILE, "from": person})
-    page = pane.page
-    expect(page.get_by_role("heading").filter(has_text="<script>alert('x')</script>").first).to_be_visible()
+    page = open_pane(answers).page
+    page.get_by_role("button", name="Save this e-mail").click()
+    expect(page.locator("#bar .state")).to_have_text("Not saved: The mailbox does not answer.")
+    expect(page.get_by_role("status")).not_to_contain_text("Accepted")
+    expect(page.locator("#bar").get_by_role("button", name=RETRY)).to_be_visible()
+    choose(page)
+    page.get_by_role("dialog").get_by_role("button", name="Save this e-mail").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("The mailbox does not answer.")
+
+
+# -- Words ----------------------------------------------------------------------------------------------------------------
+
+
+def test_other_languages_say_in_their_own_words_what_the_server_says_in_english(open_pane):
+    detail = "You are not set up for SAP Cloud for Customer yet. Ask your administrator, it@aldermill.example."
+    page = open_pane({"context": problem(403, "not_provisioned", detail)}, language="de-DE").page
+    expect(page.get_by_text("Wenden Sie sich an Ihren Administrator (it@aldermill.example).")).to_be_visible()
+    assert "administrator," not in page.locator("#pane").inner_text()
+
+
+def test_days_and_instants_of_a_record_are_words(open_pane):
+    quote = card("quote", 1, "Pumps", JANA, valid_to_date="2026-12-24", status="Open")
+    visit = card("visit", 2, "Site", JANA, start="2026-12-24T08:30:00Z")
+    page = open_pane({"context": context(quote, visit)}, language="de-DE").page
+    page.get_by_role("button", name="Site").click()
+    expect(page.get_by_text("Gültig bis")).to_be_visible()
+    expect(page.get_by_text("24.12.2026", exact=True)).to_be_visible()
+    expect(page.get_by_text("24.12.2026, 09:30")).to_be_visible()
+    expect(page.get_by_text("Besuch", exact=True)).to_be_visible()
+
+
+# -- The sheet ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_way_back_stays_in_sight_however_long_the_sheet_is(open_pane):
+    files = [{**FILES["attachments"][0], "ref": f"{n}", "name": f"page {n}.pdf"} for n in range(40)]
+    page = open_pane({"context": FOUND, "saves/preview": (200, {"attachments": files})}, size=(300, 480)).page
     page.get_by_role("button", name="Choose what to save").click()
-    expect(page.get_by_role("dialog").get_by_text("{{7*7}}").first).to_be_visible()
-    assert page.locator("script, img, iframe").evaluate_all("all => all.filter((one) => !one.src).length") == 0
-    schemes = page.locator("a[href]").evaluate_all("all => all.map((one) => one.protocol)")
-    assert set(schemes) <= {"mailto:", "https:"}
-    assert "\u202e" not in page.locator("body").inner_text()
-    assert not pane.is_cut()
+    page.get_by_role("checkbox", name="page 39.pdf").scroll_into_view_if_needed()
+    dialog = page.get_by_role("dialog")
+    for name in ("Back", "Save this e-mail", "Cancel"):
+        expect(dialog.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
+    checkbox, bar = page.get_by_role("checkbox", name="page 39.pdf").bounding_box(), dialog.locator("footer").bounding_box()
+    assert checkbox["y"] + checkbox["height"] <= bar["y"]
+
+
+def test_a_message_too_large_to_be_a_file_says_so_where_it_is_offered(open_pane):
+    large = {**FILES, "eml": {"size_bytes": 30_000_000, "allowed": False, "reason": "The message is larger than 25 MB."}}
+    page = open_pane({"context": FOUND, "saves/preview": (200, large)}).page
+    choose(page)
+    expect(page.get_by_role("checkbox", name=re.compile("Original e-mail.*larger than 25 MB"))).to_be_disabled()
 
 
 def test_nothing_is_stored(open_pane):

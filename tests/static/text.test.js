@@ -35,6 +35,15 @@ test("times of today and yesterday are said so, others by date", () => {
   assert.equal(english.when(new Date(2026, 10, 23, 0, 1), now), "23 Nov 2026, 00:01"); // a clock that is ahead
 });
 
+test("days and instants of a record are words, whatever else stands there is left alone", () => {
+  assert.equal(english.field("close_date", "2026-11-03"), "3 Nov 2026");
+  assert.equal(german.field("date", "2026-11-03"), "03.11.2026");
+  assert.equal(english.field("start", "2026-11-03T13:02:00Z"), "3 Nov 2026, 14:02");
+  assert.equal(english.field("due", "soon"), "soon");
+  assert.equal(english.field("phone", "2026"), "2026");
+  assert.equal(english.field("update", "2026-11-03"), "2026-11-03");
+});
+
 test("sizes are short and by locale", () => {
   assert.deepEqual([0, 1, 482_133, 1_234_567, 41_234_567].map((n) => english.size(n)), ["0 kB", "1 kB", "483 kB", "1.2 MB", "41.2 MB"]);
   assert.equal(german.size(1_234_567), "1,2 MB");

@@ -153,6 +153,7 @@ def upgrade() -> None:
         sa.Column("item_ref", sa.String(length=400), nullable=False),
         sa.Column("item_id", sa.String(length=400), nullable=False),
         sa.Column("wish", sa.Integer(), nullable=False),
+        sa.Column("wish_hash", sa.LargeBinary(length=16), nullable=True),
         sa.Column("state", sa.String(length=10), nullable=False),
         sa.Column("code", sa.String(length=40), nullable=False),
         sa.Column("reason", sa.String(length=400), nullable=False),
