@@ -1,6 +1,6 @@
 """The Mailbox contract: one user's mailbox, open for reading and marking, whoever hosts it.
 
-Each provider has a module of its own (`graph`, later `exchange` and `google`) and passes the one contract suite,
+Each provider has a module of its own (`graph`, `exchange`, `google`) and passes the one contract suite,
 `tests/mail/contract.py`: one test per sentence and per error named here. Adapters get a `get_token` callable and know no
 settings, no database and no session.
 """

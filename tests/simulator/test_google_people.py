@@ -1,0 +1,260 @@
+"""The simulated People API keeps the promises a client may rely on, and is as strict as Google where a client could go wrong."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from flask import Flask
+from google.oauth2.credentials import Credentials
+from googleapiclient.discovery import build
+from googleapiclient.errors import HttpError
+
+from simulator import demo, google_people
+from simulator.google_discovery import Description
+from simulator.google_identity import Grant
+from simulator.google_people import AddressBook, books_of
+from simulator.serving import Port
+from simulator.world import Fault, Person, World
+
+
+class Holder:
+    """Stands between the port, which lives long, and the World, which is new for each test. A token is an address."""
+
+    world: World
+
+    def grant(self, token: str) -> Grant | None:
+        person = self.world.person(token)
+        return Grant(person, frozenset({"contacts"})) if person else None
+
+
+@pytest.fixture(scope="module")
+def holder() -> Holder:
+    return Holder()
+
+
+@pytest.fixture(scope="module")
+def app(holder: Holder) -> Flask:
+    return google_people.create_app(lambda: holder.world, holder.grant)
+
+
+@pytest.fixture(scope="module")
+def port(app: Flask) -> Iterator[Port]:
+    with Port(app) as port:
+        yield port
+
+
+@pytest.fixture
+def world(holder: Holder) -> World:
+    holder.world = demo.small()
+    holder.world.people[0].access_type = "google"
+    return holder.world
+
+
+@pytest.fixture
+def me(world: World) -> Person:
+    return world.people[0]
+
+
+@pytest.fixture
+def book(app: Flask, world: World, me: Person) -> AddressBook:
+    return books_of(app).of(world, me)
+
+
+@pytest.fixture
+def client(port: Port, me: Person) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {me.email}"}
+    with closing(httpx.Client(base_url=port.url + "/v1", headers=headers, timeout=5)) as client:
+        yield client
+
+
+@pytest.fixture
+def make(client: httpx.Client) -> Callable[..., dict[str, Any]]:
+    def make(name: str = "Ada", **fields: Any) -> dict[str, Any]:
+        answer = client.post("/people:createContact", json={"names": [{"givenName": name}], **fields})
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+    return make
+
+
+@pytest.fixture
+def group(client: httpx.Client) -> Callable[[str], str]:
+    def group(name: str) -> str:
+        return str(client.post("contactGroups", json={"contactGroup": {"name": name}}).json()["resourceName"])
+
+    return group
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    error = answer.json()["error"]
+    assert error["code"] == answer.status_code
+    return answer.status_code, error["status"]
+
+
+def update(client: httpx.Client, contact: dict[str, Any], fields: str, **content: Any) -> httpx.Response:
+    body = {"etag": contact["etag"], **content}
+    return client.patch(f"{contact['resourceName']}:updateContact", params={"updatePersonFields": fields}, json=body)
+
+
+def in_group(*names: str) -> dict[str, Any]:
+    return {"memberships": [{"contactGroupMembership": {"contactGroupResourceName": name}} for name in names]}
+
+
+def test_googles_client_keeps_contacts_in_a_group(port: Port, world: World, me: Person, book: AddressBook) -> None:
+    service = build(
+        "people", "v1", credentials=Credentials(token=me.email), static_discovery=True, client_options={"api_endpoint": port.url}
+    )
+    with closing(service):
+        named = service.contactGroups().create(body={"contactGroup": {"name": "SAP Contacts"}}).execute()["resourceName"]
+        made = service.people().createContact(body={"names": [{"givenName": "Ada"}], **in_group(named)}).execute()
+        people = service.people().connections().list(resourceName="people/me", personFields="names,memberships").execute()
+        assert [person["resourceName"] for person in people["connections"]] == [made["resourceName"]]
+        assert [member.name for member in book.members(named)] == [made["resourceName"]]
+        with pytest.raises(HttpError, match="already exists"):
+            service.contactGroups().create(body={"contactGroup": {"name": "SAP Contacts"}}).execute()
+
+
+def test_answers_fit_googles_description(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], group: Callable[[str], str]
+) -> None:
+    description = Description("people.v1")
+    contact, named = make(clientData=[{"key": "ssi", "value": "1"}]), group("SAP Contacts")
+    members = client.post(f"{named}/members:modify", json={"resourceNamesToAdd": [contact["resourceName"], "people/c9"]})
+    answers = [
+        ("Person", contact),
+        ("Person", client.get(contact["resourceName"], params={"personFields": "names,metadata,clientData"}).json()),
+        ("ListConnectionsResponse", client.get("people/me/connections?personFields=names&requestSyncToken=true").json()),
+        ("ContactGroup", client.get(named, params={"maxMembers": 5}).json()),
+        ("ListContactGroupsResponse", client.get("contactGroups").json()),
+        ("ModifyContactGroupMembersResponse", members.json()),
+    ]
+    for schema, answer in answers:
+        description.check(answer, {"$ref": schema})
+    assert members.json() == {"notFoundResourceNames": ["people/c9"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/people:createContact", {"emailAddress": "ada@example.com"}),
+        ("POST", "/people:createContact", {"names": [{"givenName": "A"}, {"givenName": "B"}]}),
+        ("POST", "contactGroups", {"contactGroup": {"title": "x"}}),
+        ("POST", "contactGroups", {"contactGroup": {"name": " "}}),
+        ("GET", "people/me/connections", None),
+        ("GET", "people/me/connections?personFields=shoes", None),
+        ("GET", "people/me/connections?personFields=names&pageSize=1001", None),
+        ("GET", "people/me/connections?personFields=names&syncToken=x", None),
+        ("GET", "people/c1/connections?personFields=names", None),
+    ],
+)
+def test_what_google_does_not_take_is_refused(client: httpx.Client, world: World, method: str, path: str, body: object) -> None:
+    assert refused(client.request(method, path, json=body)) == (400, "INVALID_ARGUMENT")
+    assert world.events("google_people") == []
+
+
+def test_who_may_not_is_told_so(client: httpx.Client, world: World) -> None:
+    assert refused(client.get("contactGroups", headers={"Authorization": "Bearer x"})) == (401, "UNAUTHENTICATED")
+    other = {"Authorization": f"Bearer {world.people[1].email}"}
+    assert refused(client.get("contactGroups", headers=other)) == (403, "PERMISSION_DENIED")
+    assert refused(client.get("/people:searchContacts?query=a")) == (501, "UNIMPLEMENTED")
+
+
+def test_an_update_replaces_the_fields_it_names_and_needs_the_present_etag(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], book: AddressBook
+) -> None:
+    contact = make(phoneNumbers=[{"value": "1"}], emailAddresses=[{"value": "ada@example.com"}])
+    changed = update(client, contact, "phoneNumbers,names", phoneNumbers=[{"value": "2"}])
+    assert changed.status_code == 200
+    assert book.contacts[contact["resourceName"]].content.keys() == {"phoneNumbers", "emailAddresses", "memberships"}
+    assert changed.json()["etag"] != contact["etag"]
+    assert refused(update(client, contact, "phoneNumbers")) == (400, "FAILED_PRECONDITION")
+    assert refused(update(client, contact | {"etag": ""}, "phoneNumbers")) == (400, "INVALID_ARGUMENT")
+    assert refused(update(client, changed.json(), "")) == (400, "INVALID_ARGUMENT")
+    assert refused(update(client, changed.json(), "metadata")) == (400, "INVALID_ARGUMENT")
+    by_source = {"metadata": {"sources": [{"type": "CONTACT", "etag": changed.json()["etag"]}]}, "nicknames": [{"value": "A"}]}
+    path = f"{contact['resourceName']}:updateContact?updatePersonFields=nicknames"
+    assert client.patch(path, json=by_source).status_code == 200
+
+
+def test_another_client_may_be_faster(client: httpx.Client, world: World, make: Callable[..., dict[str, Any]]) -> None:
+    contact = make()
+    world.faults.append(Fault("google_people", "etag_race"))
+    assert refused(update(client, contact, "names", names=[{"givenName": "Bea"}])) == (400, "FAILED_PRECONDITION")
+    fresh = client.get(contact["resourceName"], params={"personFields": "names,nicknames"}).json()
+    assert (fresh["names"], len(fresh["nicknames"])) == ([{"givenName": "Ada"}], 1)
+    assert update(client, fresh, "names", names=[{"givenName": "Bea"}]).status_code == 200
+
+
+def test_a_contact_is_always_in_a_group(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], group: Callable[[str], str]
+) -> None:
+    first, second, contact = group("SAP Contacts"), group("SAP Accounts"), make()
+    assert refused(update(client, contact, "memberships", memberships=[])) == (400, "INVALID_ARGUMENT")
+    assert refused(update(client, contact, "memberships", **in_group("contactGroups/none"))) == (404, "NOT_FOUND")
+    moved = update(client, contact, "memberships", **in_group(first))
+    assert moved.json()["memberships"][0]["contactGroupMembership"]["contactGroupResourceName"] == first
+    last = client.post(f"{first}/members:modify", json={"resourceNamesToRemove": [contact["resourceName"]]})
+    assert last.json() == {"canNotRemoveLastContactGroupResourceNames": [contact["resourceName"]]}
+    client.post(f"{second}/members:modify", json={"resourceNamesToAdd": [contact["resourceName"]]})
+    assert client.get(second).json()["memberCount"] == 1
+    too_many = {"resourceNamesToAdd": [f"people/c{n}" for n in range(1001)]}
+    assert refused(client.post(f"{second}/members:modify", json=too_many)) == (400, "INVALID_ARGUMENT")
+
+
+def test_groups_are_renamed_and_deleted_with_or_without_their_contacts(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], group: Callable[[str], str], book: AddressBook
+) -> None:
+    first, second = group("SAP Contacts"), group("SAP Accounts")
+    kept, gone = make(**in_group(first)), make(**in_group(second))
+    body = {"contactGroup": {"name": "sap accounts"}, "updateGroupFields": "name"}
+    assert refused(client.put(first, json=body)) == (409, "ALREADY_EXISTS")
+    assert client.put(second, json=body).json()["name"] == "sap accounts"
+    assert refused(client.delete("contactGroups/myContacts")) == (400, "INVALID_ARGUMENT")
+    client.delete(first)
+    client.delete(second, params={"deleteContacts": "true"})
+    assert not book.contacts[kept["resourceName"]].is_deleted
+    assert book.contacts[gone["resourceName"]].is_deleted
+    assert refused(client.get(first)) == (404, "NOT_FOUND")
+
+
+def test_a_sync_tells_what_changed_and_what_was_deleted(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], world: World
+) -> None:
+    kept, gone = make("Ada"), make("Bea")
+    query = {"personFields": "names", "requestSyncToken": "true"}
+    full = client.get("people/me/connections", params=query).json()
+    assert len(full["connections"]) == 2
+    query["syncToken"] = full["nextSyncToken"]
+    assert "connections" not in client.get("people/me/connections", params=query).json()
+    update(client, kept, "nicknames", nicknames=[{"value": "A"}])
+    client.delete(f"{gone['resourceName']}:deleteContact")
+    changed = client.get("people/me/connections", params=query).json()
+    assert [(c["resourceName"], c.get("metadata", {}).get("deleted", False)) for c in changed["connections"]] == [
+        (kept["resourceName"], False),
+        (gone["resourceName"], True),
+    ]
+    other = query | {"personFields": "names,nicknames"}
+    assert refused(client.get("people/me/connections", params=other)) == (400, "INVALID_ARGUMENT")
+    world.clock_skew += timedelta(days=8)
+    expired = client.get("people/me/connections", params=query)
+    assert refused(expired) == (400, "FAILED_PRECONDITION")
+    assert expired.json()["error"]["details"][0]["reason"] == "EXPIRED_SYNC_TOKEN"
+
+
+def test_what_changes_while_pages_are_read_belongs_to_the_next_sync(
+    client: httpx.Client, make: Callable[..., dict[str, Any]]
+) -> None:
+    made = [make(str(number)) for number in range(5)]
+    query = {"personFields": "names", "requestSyncToken": "true", "pageSize": "2"}
+    first = client.get("people/me/connections", params=query).json()
+    late = make("late")
+    seen, page = [c["resourceName"] for c in first["connections"]], first
+    while "nextPageToken" in page:
+        page = client.get("people/me/connections", params=query | {"pageToken": page["nextPageToken"]}).json()
+        seen += [c["resourceName"] for c in page["connections"]]
+    assert seen == [contact["resourceName"] for contact in made]
+    following = client.get("people/me/connections", params=query | {"syncToken": page["nextSyncToken"]}).json()
+    assert [c["resourceName"] for c in following["connections"]] == [late["resourceName"]]
