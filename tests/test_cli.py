@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from lxml import etree
 
+from server import logs
 from server.cli import main
 from server.config import Settings
 from server.store import Store
@@ -48,8 +49,11 @@ def ssi(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: py
                 if value is not None:
                     patch.setenv(name, value)
             patch.setattr(sys, "argv", ["ssi", *map(str, arguments)])
-            with pytest.raises(SystemExit) as ended:
-                main()
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    main()
+            finally:
+                logs.configure("text")  # the command line sets it for its process, which here goes on
         shown = capsys.readouterr()
         return Ended(int(ended.value.code or 0), shown.out, shown.err)
 
