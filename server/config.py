@@ -43,7 +43,7 @@ class Settings:
     c4c_timeout_s: float = 30.0  # deadline of one call to C4C
     graph_timeout_s: float = 30.0  # deadline of one call to Graph
     identity_timeout_s: float = 10.0  # deadline of one call to a sign-in service
-    context_deadline_s: float = 1.8  # after this a lookup answers with what it has
+    context_deadline_s: float = 1.5  # after this a lookup answers with what it has
     save_deadline_s: float = 8.0  # after this a save goes on in the background
     lease_s: float = 45.0  # a job whose holder is silent this long is taken over
     unknown_settle_s: float = 30.0  # how long an unanswered write may still appear in C4C before it is tried again

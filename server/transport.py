@@ -115,20 +115,19 @@ class Gateway:
         max_bytes: int = MAX_BYTES,
         timeout_s: float | None = None,
         is_write: bool | None = None,
-        may_repeat: bool | None = None,
+        may_repeat: bool = False,
     ) -> Reply:
         """Send one request and read the whole answer, whatever its status.
 
         `content` in pieces needs its Content-Length among the headers, and must give the same pieces again if it is asked again.
         `is_write` says whether the peer changes something (default: by method; a POST that only asks sets False). With
-        `may_repeat` (default: by method) the request is sent once more if its connection breaks, as one that was kept alive may.
+        `may_repeat` the request is sent once more if its connection breaks, as one that was kept alive may.
         The answer may come packed unless the headers say `Accept-Encoding: identity`, which bounds the memory to what comes in.
 
         Raises: Transient when nothing was sent or a read failed; Unknown when a write failed after it was sent, or its answer is
         larger than `max_bytes`; Rejected when a read's is.
         """
-        is_safe = method.upper() in _SAFE
-        changes = not is_safe if is_write is None else is_write
+        changes = method.upper() not in _SAFE if is_write is None else is_write
         limit = timeout_s or self.timeout_s
         started = self._clock()
         self._call.until = started + limit
@@ -139,7 +138,7 @@ class Gateway:
             try:
                 response, body = self._answer(request, max_bytes)
             except (httpx.NetworkError, httpx.RemoteProtocolError):
-                if not (is_safe if may_repeat is None else may_repeat):
+                if not may_repeat:
                     raise
                 response, body = self._answer(request, max_bytes)
         except _NOT_SENT as error:

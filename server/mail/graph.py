@@ -229,6 +229,7 @@ class GraphMailbox:
                     json=body,
                     max_bytes=max_bytes,
                     is_write=changes,
+                    may_repeat=not changes,
                 )
             if reply.is_success:
                 return reply

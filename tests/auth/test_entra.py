@@ -126,10 +126,9 @@ def test_a_refresh_token_unused_for_too_long_is_a_matter_for_the_person(sign_in:
 @pytest.mark.parametrize("path", ["/token", "/.well-known"])
 def test_trouble_on_the_way_is_transient_and_a_repetition_succeeds(sign_in: SignIn, kind: str, path: str) -> None:
     entra, tenant, assertion = sign_in.entra(), sign_in.world.entra_tenant, sign_in.token()
-    sign_in.world.faults.append(Fault("identity", kind, match=path, times=None))
+    sign_in.world.faults.append(Fault("identity", kind, match=path))
     with pytest.raises(Transient):
         entra.on_behalf_of(assertion, tenant, MAIL_SCOPES)
-    sign_in.world.faults.clear()
     tokens = entra.on_behalf_of(assertion, tenant, MAIL_SCOPES)
     assert tokens.refresh_token
     sign_in.world.faults.append(Fault("identity", kind, match="/token"))
