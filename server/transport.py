@@ -26,7 +26,6 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import partial
 from http.cookiejar import Cookie, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NoReturn
@@ -176,8 +175,8 @@ class Gateway:
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=20),
             )
             # httpx has no other place for it, and its own timeouts begin anew with each byte.
-            left = partial(_left, self._call, self._clock)  # not of `self`: the pool must not keep its client alive
-            pool._pool._network_backend = _TimedNetwork(pool._pool._network_backend, left)
+            # It gets no hold of `self`: the pool must not keep its client alive.
+            pool._pool._network_backend = _TimedNetwork(pool._pool._network_backend, self._call, self._clock)
             headers = {"User-Agent": "ssi-sidebar", "Accept-Encoding": "gzip"}
             client = httpx.Client(transport=pool, trust_env=False, follow_redirects=False, headers=headers)
             weakref.finalize(client, pool.close)  # with the thread whose client it was
@@ -240,17 +239,17 @@ class _Call(threading.local):
     until = 0.0  # by the Gateway's clock
 
 
-def _left(call: _Call, clock: Callable[[], float]) -> float:
-    """Return how many seconds are left of the call; 0.0 or less: none."""
-    return call.until - clock()
-
-
 class _TimedNetwork(httpcore.NetworkBackend):
-    """The network, where each wait ends with the call that it belongs to: after `left()` seconds."""
+    """The network, where each wait ends with the call that it belongs to."""
 
-    def __init__(self, network: httpcore.NetworkBackend, left: Callable[[], float]) -> None:
+    def __init__(self, network: httpcore.NetworkBackend, call: _Call, clock: Callable[[], float]) -> None:
         self._network = network
-        self._left = left
+        self._call = call
+        self._clock = clock
+
+    def _left(self) -> float:
+        """Return how many seconds are left of the call; 0.0 or less: none."""
+        return self._call.until - self._clock()
 
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None, socket_options: Any = None

@@ -64,7 +64,7 @@ def postgres_server() -> Iterator[str]:
 def _postgres_template(postgres_server: str, _installation: Installation, simulator: Simulator) -> str:
     document = simulator.provisioning()
     url = new_database(postgres_server, "set_up")
-    _set_up(_settings(url, _installation.key, document["environment"]), document)
+    set_up(settings_of(url, _installation.key, document["environment"]), document)
     return "set_up"
 
 
@@ -106,11 +106,11 @@ def _installation(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
     made.key.write_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     made.key.chmod(0o600)
     document = simulator.provisioning()
-    _set_up(_settings(f"sqlite:///{made.database}", made.key, document["environment"]), document)
+    set_up(settings_of(f"sqlite:///{made.database}", made.key, document["environment"]), document)
     return made
 
 
-def _set_up(settings: Settings, document: dict[str, Any]) -> None:
+def set_up(settings: Settings, document: dict[str, Any]) -> None:
     deps = wiring.build(settings)
     deps.store.migrate()
     provisioning.provision(deps, document)
@@ -120,7 +120,7 @@ def _set_up(settings: Settings, document: dict[str, Any]) -> None:
         connection.exec_driver_sql("UPDATE address_scan SET next_due_at = NULL")
 
 
-def _settings(database: str, key: Path, environment: dict[str, str]) -> Settings:
+def settings_of(database: str, key: Path, environment: dict[str, str]) -> Settings:
     own = {"SSI_DATABASE_URL": database, "SSI_KEY_FILE": str(key), "SSI_PUBLIC_URL": "https://sidebar.example.com"}
     own |= {"SSI_USER_CALLS_PER_MINUTE": "0", "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}  # the World's clock may stand still
     return Settings.from_environment({**environment, **own})
@@ -137,7 +137,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def settings(_installation: Installation, database: str, simulator: Simulator, world: World) -> Settings:
-    return _settings(database, _installation.key, simulator.provisioning()["environment"])
+    return settings_of(database, _installation.key, simulator.provisioning()["environment"])
 
 
 @pytest.fixture

@@ -164,7 +164,15 @@ class Calls:
             content = None if call.body is None else call.body.encode()
             headers |= {"Content-Type": "application/json"} if content is not None else {}
             with self._in_flight:
-                return [self._gateway.send(call.method, call.url, headers=headers, content=content, max_bytes=max_bytes)]
+                reply = self._gateway.send(
+                    call.method,
+                    call.url,
+                    headers=headers,
+                    content=content,
+                    max_bytes=max_bytes,
+                    may_repeat=call.method == "GET",
+                )
+            return [reply]
         headers["Content-Type"] = f"multipart/mixed; boundary={_BOUNDARY}"
         with self._in_flight:
             reply = self._gateway.send(

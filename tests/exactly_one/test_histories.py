@@ -34,7 +34,7 @@ from simulator.c4c_odata import SERVICE
 from simulator.ports import Simulator
 from simulator.world import Fault, Gate, Person, World
 from tests.api import Api, link, row_of
-from tests.conftest import Installation, _settings
+from tests.conftest import Installation, settings_of
 from tests.exactly_one.checker import Call, Checker, Tally
 from tests.exactly_one.letters import deliver
 
@@ -178,7 +178,7 @@ class Ground:
             old.unlink()
         shutil.copy(self.installation.database, database)
         environment = self.simulator.provisioning()["environment"]
-        return _settings(f"sqlite:///{database}", self.installation.key, environment)
+        return settings_of(f"sqlite:///{database}", self.installation.key, environment)
 
 
 people = st.integers(0, 1)

@@ -4,42 +4,23 @@ The proxies' addresses are the vendors' public ones, so whatever the vendors say
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from simulator import demo
-from simulator.ports import Simulator
 from tests.api import Item, key_of
-from tests.conftest import _set_up, _settings
-from tests.faults.house import SHORT, House, Process, Trap
-from tests.faults.proxy import Proxy, Tls
+from tests.faults.house import SHORT, House, Process, Trap, behind_proxies
 from tests.faults.table import Case
 from tests.figures import Count, counter
 
 
 @pytest.fixture(scope="package")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    state, folder = tmp_path_factory.mktemp("vendors"), tmp_path_factory.mktemp("installation")
-    with ExitStack() as stack:
-        simulator = stack.enter_context(Simulator(demo.small(), state))
-        tls = Tls(state / "ca" / "server.pem", simulator.ca_file)
-        proxies = {}
-        for name in ("c4c", "graph", "identity"):
-            port = getattr(simulator, name)
-            proxies[name] = stack.enter_context(Proxy(port.port, tls))
-            port.url = proxies[name].url
-        key = folder / "key"
-        key.write_text("A" * 43 + "=")
-        key.chmod(0o600)
-        document = simulator.provisioning()
-        settings = _settings(f"sqlite:///{folder / 'ssi.sqlite'}", key, document["environment"])
-        _set_up(settings, document)
-        house = House(simulator, settings, proxies, stack.enter_context(Trap()))
-        stack.callback(house.close)
+    with behind_proxies(tmp_path_factory.mktemp("house")) as (simulator, proxies, settings), Trap() as trap:
+        house = House(simulator, settings, proxies, trap)
         yield house
+        house.close()
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,14 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from simulator import demo
 from simulator.ports import Simulator
 from simulator.world import Row, StoredMessage, World
 from tests.api import Api, Item, activities, children, file_names, numbers
-from tests.faults.proxy import LOOPBACK, Proxy
+from tests.conftest import set_up, settings_of
+from tests.faults.proxy import LOOPBACK, Proxy, Tls
 from tests.test_saves import with_files
 
 Links = list[dict[str, str]]
@@ -76,6 +78,29 @@ class Trap:
                 with connection:
                     connection.settimeout(1)
                     self.caught.append(connection.recv(65536))
+
+
+@contextmanager
+def behind_proxies(folder: Path) -> Iterator[tuple[Simulator, dict[str, Proxy], Settings]]:
+    """A simulator whose vendors are reached through a proxy each, and the settings of an installation on SQLite that uses them.
+
+    The proxies' addresses are the vendors' public ones, so whatever the vendors say about themselves leads through them.
+    """
+    with ExitStack() as stack:
+        simulator = stack.enter_context(Simulator(demo.small(), folder))
+        tls = Tls(folder / "ca" / "server.pem", simulator.ca_file)
+        proxies = {}
+        for name in ("c4c", "graph", "identity"):
+            port = getattr(simulator, name)
+            proxies[name] = stack.enter_context(Proxy(port.port, tls))
+            port.url = proxies[name].url
+        key = folder / "key"
+        key.write_text("A" * 43 + "=\n")
+        key.chmod(0o600)
+        document = simulator.provisioning()
+        settings = settings_of(f"sqlite:///{folder / 'ssi.sqlite'}", key, document["environment"])
+        set_up(settings, document)
+        yield simulator, proxies, settings
 
 
 @dataclass

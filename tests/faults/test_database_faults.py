@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from server.store import DatabaseAway, Store, engine
 from tests.api import links_of
-from tests.conftest import _set_up, new_database
+from tests.conftest import new_database, set_up
 from tests.faults.conftest import Tally, warm
 from tests.faults.house import SHORT, SLACK_S, House, Process, tells_what_to_do, timed
 from tests.faults.proxy import Fault, Proxy, When
@@ -28,7 +28,7 @@ STEPS = {"everything": "", "promise": "its id", "commits": "COMMIT"}
 def database(house: House, postgres_server: str) -> Iterator[str]:
     """URL of a set-up database, through a proxy of its own."""
     url = sa.make_url(new_database(postgres_server, "faults"))
-    _set_up(replace(house.settings, database_url=url.render_as_string(False)), house.simulator.provisioning())
+    set_up(replace(house.settings, database_url=url.render_as_string(False)), house.simulator.provisioning())
     assert url.port is not None
     with Proxy(url.port) as proxy:
         house.proxies["database"] = proxy
