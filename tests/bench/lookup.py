@@ -92,10 +92,7 @@ def many_warm(product: Product) -> list[Figure]:
     """Eight clients that ask again as soon as they are answered. One thread without an HTTP library drives all of them."""
     items = _asking(product)
     before = product.marker
-    clients = []
-    for number in range(CLIENTS):  # people come one by one; eight connections in the same millisecond may all meet one process
-        clients.append(_Client(product.installed.port, _requests(product, number, items)))
-        _drive(clients[-1:], 0)
+    clients = [_Client(product.installed.port, _requests(product, number, items)) for number in range(CLIENTS)]
     _drive(clients, 2 * WINDOW_S)  # until each process knows each answer for each user
     asked = len(product.seen("c4c", since=before))
     before = product.marker
