@@ -324,7 +324,10 @@ def _leave(box: MailboxState, message: StoredMessage) -> None:
 
 
 def _written(get_world: GetWorld, box: MailboxState, form: Json) -> StoredMessage:
-    """Store what was written: as the draft of that id, as a new draft, or, when `send` is set, in Sent Items."""
+    """Store what was written: as the draft of that id, as a new draft, or, when `send` is set, in Sent Items.
+
+    `forward` is the id of a message whose files go along.
+    """
     world = get_world()
     draft = box.find(str(form["id"])) if form.get("id") else None
     if draft is not None and not draft.is_draft:
@@ -333,7 +336,8 @@ def _written(get_world: GetWorld, box: MailboxState, form: Json) -> StoredMessag
     message = draft or StoredMessage(mime=b"", folder="", received_at=world.now(), conversation_id=uuid.uuid4().hex)
     if draft is not None and sending:
         _leave(box, draft)
-    files = mime.read(draft.mime).attachments if draft else []
+    source = draft or (box.find(str(form["forward"])) if form.get("forward") else None)
+    files = mime.read(source.mime).attachments if source else []
     message.mime = _mime(get_world, box.owner, form, files)
     message.folder = box.folder("sentitems" if sending else "drafts").id
     message.is_draft, message.received_at = not sending, world.now()

@@ -66,8 +66,16 @@ class Product:
     def send(self, subject: str, *, to: int, cc: str) -> Message:
         """Let a colleague write a message to this person, with others in copy."""
         colleague, person = (self.facts["users"][n]["email"] for n in (2 if to != 2 else 3, to))
-        letter = {"to": person, "cc": cc, "subject": subject, "text": "Please see below.", "send": True}
-        httpx.post(f"{self.facts['inbox']}/api/mailboxes/{colleague}/messages", json=letter).raise_for_status()
+        return self._send(colleague, person, subject, cc=cc)
+
+    def forward(self, case: str, *, to: int, cc: str) -> Message:
+        """Let the owner of a named message forward its files to this person, as a message that is nobody else's."""
+        message = self.message(case)
+        return self._send(message.mailbox, self.facts["users"][to]["email"], message.subject, cc=cc, forward=message.id)
+
+    def _send(self, sender: str, person: str, subject: str, **more: str) -> Message:
+        letter = {"to": person, "subject": subject, "text": "Please see below.", "send": True, **more}
+        httpx.post(f"{self.facts['inbox']}/api/mailboxes/{sender}/messages", json=letter).raise_for_status()
         rows = httpx.get(f"{self.facts['inbox']}/api/mailboxes/{person}").raise_for_status().json()["messages"]
         return self._message(person, next(row["id"] for row in rows if row["subject"] == subject))
 

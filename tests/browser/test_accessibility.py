@@ -155,15 +155,22 @@ VIEWS: dict[str, tuple[str, Callable[[Desk], None] | None]] = {
 }
 
 
+def view(desk: Desk, name: str) -> None:
+    """Open one of VIEWS. Only an unsaved message has the sheet, so a sheet's message is one that no other test saves."""
+    case, act = VIEWS[name]
+    known = desk.product.item("with_attachment_known_contact")["from"]["address"]
+    desk.open(case if act not in (choose, rename) else desk.product.forward(case, to=3, cc=known))
+    if act:
+        act(desk)
+
+
 SIZES = {"wide": (600, 860), "usual": (320, 860), "narrow": (300, 700), "zoomed": (160, 430)}
 
 
 def test_nothing_overlaps_or_is_cut_in_any_size_or_colours(pinned: Desk) -> None:
     wrong = {}
-    for name, (case, act) in VIEWS.items():
-        pinned.open(case)
-        if act:
-            act(pinned)
+    for name in VIEWS:
+        view(pinned, name)
         for size, (width, height) in SIZES.items():
             with sized(pinned, width, height):
                 wrong[name, size] = faults(pinned)
@@ -239,10 +246,8 @@ def test_axe_finds_no_fault_in_any_state_in_light_and_dark(desk: Desk, product: 
     desk.bar.get_by_role("button", name="Try again").click()
     expect(desk.toast).to_contain_text("Saved", timeout=WAIT_MS)
     found["saved"] = axe(desk)
-    for name, (case, act) in VIEWS.items():
-        desk.open(case)
-        if act:
-            act(desk)
+    for name in VIEWS:
+        view(desk, name)
         found[name] = axe(desk)
     desk.page.route("**/api/context", lambda route: None)  # no answer comes
     desk.go(product.message("lead"))

@@ -161,6 +161,15 @@ def test_a_draft_that_is_saved_again_keeps_its_files(world: World, client: Flask
     assert (detail["subject"], [a["name"] for a in detail["attachments"]]) == ("Again", names)
 
 
+def test_what_is_forwarded_takes_the_files_along(world: World, client: FlaskClient) -> None:
+    url = f"/api/mailboxes/{box_of(world, 'attachments').owner.email}/messages"
+    form = {"forward": stored(world, "attachments").immutable_id, "subject": "Fwd", "to": "a@b.example", "send": True}
+    sent = client.get(f"{url}/{client.post(url, json=form).get_json()['id']}").get_json()
+    original = client.get(path(world, "attachments")).get_json()
+    assert [a["name"] for a in sent["attachments"]] == [a["name"] for a in original["attachments"]]
+    assert sent["internet_message_id"] != original["internet_message_id"]
+
+
 def test_what_does_not_exist_is_refused_in_a_sentence(client: FlaskClient) -> None:
     answer = client.get("/api/mailboxes/nobody@example.org")
     assert (answer.status_code, answer.get_json()) == (404, {"error": "There is no such mailbox"})
