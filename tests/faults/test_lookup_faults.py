@@ -44,7 +44,8 @@ def test_a_lookup_outlives_a_fault(house: House, patient: Process, hasty: Proces
     assert fault.strikes > 0
     assert took < process.lookup_s
     tally.fault(remote, case)
-    assert not case.heals or answer.status_code == 200
+    in_time = case.heals and case.seconds < process.deps.limits.context_deadline_s  # else the answer waits for the next call
+    assert not in_time or answer.status_code == 200
     if answer.status_code == 200:
         shows_everybody(answer)
     else:
@@ -87,7 +88,8 @@ def test_what_a_save_would_hold_is_told_whole_or_not_at_all(
     assert fault.strikes > 0
     assert took < process.save_s
     tally.fault("graph", case)
-    assert not case.heals or answer.status_code == 200
+    in_time = case.heals and case.seconds < process.deps.limits.context_deadline_s  # else the answer waits for the next call
+    assert not in_time or answer.status_code == 200
     if answer.status_code != 200:
         tells_what_to_do(answer)
         house.lift()
