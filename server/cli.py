@@ -188,7 +188,7 @@ def tenant() -> None:
 @tenant.command("add")
 @click.argument("name")
 @click.option("--c4c", "c4c_file", type=click.File("r"), required=True, help="JSON file with the C4C settings.")
-@click.option("--identity-tenant", "identity_tenants", multiple=True, required=True, help="Entra tenant id that may sign in.")
+@click.option("--identity-tenant", "identity_tenants", multiple=True, required=True, help="Entra tenant, or domain at Google.")
 @click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with oauth_client_secret and, if any, saml_key.")
 def tenant_add(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any) -> None:
     """Add a tenant and print the certificate that its C4C administrator must upload."""
@@ -216,10 +216,14 @@ def org() -> None:
 @click.option("--access-type", required=True, help="office365, exchange_direct, google, exchange_impersonation or user_choice.")
 @click.option("--admin-contact", required=True, help="Whom users are told to ask.")
 @click.option("--profile", "profile_file", type=click.File("r"), help="JSON file with settings that differ from the defaults.")
-def org_set(tenant: str, name: str, access_type: str, admin_contact: str, profile_file: Any) -> None:
-    """Create an organization or change it."""
+@click.option(
+    "--service-account", "account_file", type=click.File("r"), help="JSON file with the login for Exchange Impersonation."
+)
+def org_set(tenant: str, name: str, access_type: str, admin_contact: str, profile_file: Any, account_file: Any) -> None:
+    """Create an organization or change it. Its service account stays unless another is given."""
     profile = _json(profile_file) if profile_file else {}
-    provisioning.put_organization(wiring.build(_settings()), tenant, name, access_type, admin_contact, profile)
+    account = _json(account_file) if account_file else None
+    provisioning.put_organization(wiring.build(_settings()), tenant, name, access_type, admin_contact, profile, account)
 
 
 @cli.group()
@@ -233,7 +237,7 @@ def user() -> None:
 @click.option("--email", required=True, help="Address of the mailbox.")
 @click.option("--name", required=True)
 @click.option("--c4c-user", required=True, help="UserID in C4C.")
-@click.option("--identity", nargs=2, metavar="TENANT OBJECT", help="Entra tenant id and object id of the person.")
+@click.option("--identity", nargs=2, metavar="TENANT SUBJECT", help="Entra tenant and object id, or domain and id at Google.")
 @click.option("--check/--no-check", default=True, show_default=True, help="Have C4C confirm the UserID.")
 def user_add(
     tenant: str, organization: str, email: str, name: str, c4c_user: str, identity: tuple[str, str] | None, check: bool
@@ -248,6 +252,15 @@ def user_add(
             with deps.store.transaction() as tx:
                 tx.remove_user(user_id)
             raise
+
+
+@user.command("connect")
+@click.argument("tenant")
+@click.argument("email")
+@click.argument("file", type=click.File("r"))
+def user_connect(tenant: str, email: str, file: Any) -> None:
+    """Keep what opens a person's mailbox at Exchange or Google: FILE is the "mailbox" of a provisioning document."""
+    provisioning.connect_mailbox(wiring.build(_settings()), tenant, email, _json(file))
 
 
 @user.command("disable")

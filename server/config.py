@@ -25,6 +25,16 @@ class Settings:
     client_secret_file: Path | None = None  # file that holds the Entra client secret
     entra_authority: str = "https://login.microsoftonline.com"  # sign-in authority, without tenant
     graph_url: str = "https://graph.microsoft.com/v1.0"  # Microsoft Graph
+    allowed_hosts: tuple[str, ...] = ()  # hosts, addresses, networks [:port] of Exchange servers that are not public on port 443
+    google_client_id: str = ""  # OAuth client of this installation at Google, for mailboxes
+    google_client_secret_file: Path | None = None  # file that holds its secret
+    google_audience: tuple[str, ...] = ()  # OAuth client ids of the Gmail add-on; without, nobody of Google may sign in
+    google_issuer: str = "https://accounts.google.com"  # of Google's ID tokens
+    google_keys_url: str = "https://www.googleapis.com/oauth2/v3/certs"  # their signing keys
+    google_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens are got
+    gmail_url: str = "https://gmail.googleapis.com"  # Gmail API
+    google_topic: str = ""  # Pub/Sub topic to which Gmail publishes, "projects/p/topics/t"; without, mailboxes are only polled
+    google_people_url: str = "https://people.googleapis.com"  # People API
     office_js_url: str = "https://appsforoffice.microsoft.com/lib/1/hosted/office.js"  # loaded by the pane
     frame_ancestors: tuple[str, ...] = (
         "https://outlook.office.com",
@@ -42,6 +52,8 @@ class Settings:
     cache_s: int = 60  # how long a lookup's answer may be shown again
     c4c_timeout_s: float = 30.0  # deadline of one call to C4C
     graph_timeout_s: float = 30.0  # deadline of one call to Graph
+    exchange_timeout_s: float = 30.0  # deadline of one call to an Exchange server
+    google_timeout_s: float = 30.0  # deadline of one call to Google
     identity_timeout_s: float = 10.0  # deadline of one call to a sign-in service
     context_deadline_s: float = 1.5  # after this a lookup answers with what it has
     save_deadline_s: float = 8.0  # after this a save goes on in the background

@@ -17,6 +17,7 @@ never kept by the client, so that users of one thread cannot meet. Redirects are
 from __future__ import annotations
 
 import io
+import math
 import ssl
 import threading
 import time
@@ -35,6 +36,7 @@ import httpx
 
 from server.errors import RateLimited, Rejected, Transient, Unknown
 
+LONGEST_PAUSE_S = 3600.0  # that a peer can have us wait; what asks for more is asked again by then
 MAX_BYTES = 8 * 1024 * 1024  # of an answer: more than any page of JSON that is asked for
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -66,7 +68,8 @@ def retry_after_s(value: str | None, date: str | None = None) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return min(max(0.0, seconds), LONGEST_PAUSE_S) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
@@ -74,7 +77,7 @@ def retry_after_s(value: str | None, date: str | None = None) -> float | None:
         start = parsedate_to_datetime(date) if date else None
     except ValueError:
         return None
-    return max(0.0, (until - start).total_seconds()) if start else None
+    return min(max(0.0, (until - start).total_seconds()), LONGEST_PAUSE_S) if start else None
 
 
 class Gateway:

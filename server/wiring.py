@@ -5,38 +5,50 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import TypeVar
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
 
-from server.auth import TokenVault
-from server.auth.identity import Verifier
-from server.auth.oauth import Entra
+from server.auth import ExchangeLogin, TokenVault
+from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
+from server.auth.oauth import Entra, Google
 from server.auth.secrets import Secrets, load_key_file
 from server.c4c import C4C, Codes, DeepLinks, ODataClient
 from server.c4c.saml import Minted, Minter, TokenSource
 from server.config import Settings
+from server.domain.hosts import AllowList
 from server.errors import InvalidInput
 from server.mail import Mailbox
+from server.mail.exchange import ExchangeMailbox, Login
+from server.mail.google import GoogleMailbox
+from server.mail.google.calls import Budget, Calls, describe
 from server.mail.graph import GraphMailbox
+from server.mail.hosts import Guard
+from server.mail.pace import Pace
 from server.services import Deps, Limits, Principal, Tenant
 from server.services.lookup_cache import LookupCache
 from server.services.provisioning import TenantSecrets
-from server.store import Connection, Store
+from server.store import Connection, Provider, Store
 from server.transport import Gateway, ssl_context
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAIL_SCOPES = ("https://graph.microsoft.com/Mail.ReadWrite", "https://graph.microsoft.com/MailboxSettings.ReadWrite")
+MAIL_SCOPES = tuple(
+    f"https://graph.microsoft.com/{scope}"
+    for scope in ("User.Read", "Mail.ReadWrite", "MailboxSettings.ReadWrite", "Contacts.ReadWrite")
+)
+GOOGLE_SCOPES = tuple(f"https://www.googleapis.com/auth/{scope}" for scope in ("gmail.modify", "contacts"))
 C4C_SLOTS = 8  # parallel calls per tenant and process; SAP asks for fewer than 10 (c4c-odata.md, S10)
 PARALLEL_READS = 4  # of one lookup, where a tenant is set to parallel reads instead of a batch
-MAILBOX_SLOTS = 4  # parallel calls per mailbox (outlook.md section 3, Throttling)
 _KEPT_TENANTS = 1_000
 _KEPT_CLIENTS = 20_000
+_KEPT_MAILBOXES = 200  # each may hold connections of its own, as many as may ask it at once
+_MAILBOXES: Mapping[Provider, type[Mailbox]] = {"graph": GraphMailbox, "exchange": ExchangeMailbox, "google": GoogleMailbox}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +84,41 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     Raises: InvalidInput when the key file or the client secret cannot be used.
     """
     clock = now or (lambda: datetime.now(UTC))
-    gateway = partial(Gateway, ssl_context=ssl_context(settings.ca_file), proxy_url=settings.proxy_url)
+    tls = ssl_context(settings.ca_file)
+    gateway = partial(Gateway, ssl_context=tls, proxy_url=settings.proxy_url)
     store = Store(settings.database_url)
     identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s)
-    entra = Entra(settings.entra_authority, settings.client_id, _client_secret(settings), identity, clock)
-    secrets = Secrets(load_key_file(settings.key_file))
-    vault = TokenVault(store, secrets, entra, clock, lease_s=3 * settings.identity_timeout_s)
-    audience = frozenset({settings.client_id, f"api://{settings.client_id}", _application_uri(settings)})
+    vault = TokenVault(
+        store,
+        Secrets(load_key_file(settings.key_file)),
+        clock,
+        entra=Entra(settings.entra_authority, settings.client_id, _secret(settings, "client_secret_file"), identity, clock),
+        google=Google(
+            settings.google_token_url,
+            settings.google_client_id,
+            _secret(settings, "google_client_secret_file"),
+            identity,
+            clock,
+        ),
+        lease_s=3 * settings.identity_timeout_s,
+    )
     clients = _Clients(store, vault, gateway("SAP Cloud for Customer", timeout_s=settings.c4c_timeout_s), clock)
-    mailboxes = _Mailboxes(vault, gateway("Microsoft 365", timeout_s=settings.graph_timeout_s), settings.graph_url)
+    mailboxes = _Mailboxes(
+        vault,
+        settings,
+        clock,
+        graph=gateway("Microsoft 365", timeout_s=settings.graph_timeout_s),
+        google=gateway("Gmail", timeout_s=settings.google_timeout_s),
+        guard=Guard(AllowList.of(settings.allowed_hosts), ssl_context=tls),
+    )
     return Deps(
         store=store,
         vault=vault,
-        verifier=Verifier(identity, authority=settings.entra_authority, audience=audience, now=clock),
+        verifier=Verifier(_issuers(settings, identity), clock),
         c4c=clients.open,
         mailbox=mailboxes.open,
+        pause_mailbox=mailboxes.pause,
+        capabilities=lambda provider: _MAILBOXES[provider].capabilities,
         links=lambda tenant: DeepLinks.from_json(tenant.c4c.links),
         now=clock,
         sleep=time.sleep,
@@ -105,13 +137,28 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     )
 
 
-def _client_secret(settings: Settings) -> str:
-    if settings.client_secret_file is None:
+def _secret(settings: Settings, name: str) -> str:
+    file: Path | None = getattr(settings, name)
+    if file is None:
         return ""
     try:
-        return settings.client_secret_file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise InvalidInput("SSI_CLIENT_SECRET_FILE", "cannot be read") from error
+        raise InvalidInput("SSI_" + name.upper(), "cannot be read") from error
+
+
+def _issuers(settings: Settings, gateway: Gateway) -> list[Issuer]:
+    audience = frozenset({settings.client_id, f"api://{settings.client_id}", _application_uri(settings)})
+    entra = EntraIssuer(gateway, authority=settings.entra_authority, audience=audience)
+    if not settings.google_audience:  # or a stranger's token could make us wait for Google's keys
+        return [entra]
+    google = GoogleIssuer(
+        gateway,
+        issuer=settings.google_issuer,
+        keys_url=settings.google_keys_url,
+        audience=frozenset(settings.google_audience),
+    )
+    return [entra, google]
 
 
 def _application_uri(settings: Settings) -> str:
@@ -191,20 +238,80 @@ class _Clients:
         return C4C(odata, codes=tenancy.codes, record_url=tenancy.links, parallel=principal.tenant.c4c.parallel)
 
 
-class _Mailboxes:
-    """Opens mailboxes; calls to one mailbox share its four places. Thread-safe."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    mailbox: Mailbox
+    made_from: tuple[str, ExchangeLogin | None]  # its address, and the login where one is needed from the beginning
 
-    def __init__(self, vault: TokenVault, gateway: Gateway, url: str) -> None:
-        self._vault, self._gateway, self._url = vault, gateway, url
+
+class _Mailboxes:
+    """Opens mailboxes and keeps what is opened, since signed-in connections are in it, and for longer its pace. Thread-safe."""
+
+    def __init__(
+        self,
+        vault: TokenVault,
+        settings: Settings,
+        now: Callable[[], datetime],
+        *,
+        graph: Gateway,
+        google: Gateway,
+        guard: Guard,
+    ) -> None:
+        self._vault, self._settings, self._now = vault, settings, now
+        self._graph, self._google, self._guard = graph, google, guard
         self._lock = threading.Lock()
-        self._slots: OrderedDict[str, threading.BoundedSemaphore] = OrderedDict()
+        self._opened: OrderedDict[str, _Opened] = OrderedDict()
+        self._paces: OrderedDict[str, tuple[Pace, Budget]] = OrderedDict()
 
     def open(self, connection: Connection) -> Mailbox:
+        """Raises: NeedsReauth, Transient; InvalidInput for an Exchange server that cannot be one."""
+        login = self._vault.exchange_login(connection.id) if connection.provider == "exchange" else None
+        made_from = (connection.mailbox, login)
         with self._lock:
-            slots = self._slots.get(connection.id) or threading.BoundedSemaphore(MAILBOX_SLOTS)
-            _keep(self._slots, connection.id, slots, _KEPT_CLIENTS)
+            kept = self._opened.get(connection.id)
+            if kept is None or kept.made_from != made_from:
+                kept = _Opened(self._made(connection, login, *self._pace(connection)), made_from)
+            _keep(self._opened, connection.id, kept, _KEPT_MAILBOXES)
+        return kept.mailbox
+
+    def pause(self, connection: Connection, seconds: float) -> None:
+        """Let nobody of this process ask the mailbox for so long."""
+        with self._lock:
+            pace, _ = self._pace(connection)
+        pace.pause(seconds)
+
+    def _pace(self, connection: Connection) -> tuple[Pace, Budget]:
+        kept = self._paces.get(connection.id) or (Pace(clock=lambda: self._now().timestamp()), Budget())
+        _keep(self._paces, connection.id, kept, _KEPT_CLIENTS)
+        return kept
+
+    def _made(self, connection: Connection, login: ExchangeLogin | None, pace: Pace, budget: Budget) -> Mailbox:
+        if login is not None:
+            return ExchangeMailbox(
+                self._guard,
+                url=login.url,
+                address=connection.mailbox,
+                get_login=partial(Login, login.user, login.password, login.scheme),
+                impersonate=login.impersonates,
+                in_flight=pace,
+                now=self._now,
+                deadline_s=self._settings.exchange_timeout_s,
+            )
+        if connection.provider == "google":
+            token = partial(self._vault.access_token, connection.id, GOOGLE_SCOPES)
+            gmail, people = self._google_services
+            settings = self._settings
+            return GoogleMailbox(
+                Calls(self._google, url=settings.gmail_url, service=gmail, get_token=token, budget=budget, in_flight=pace),
+                Calls(self._google, url=settings.google_people_url, service=people, get_token=token, in_flight=pace),
+                topic=settings.google_topic,
+            )
         token = partial(self._vault.access_token, connection.id, MAIL_SCOPES)
-        return GraphMailbox(self._gateway, url=self._url, get_token=token, in_flight=slots)
+        return GraphMailbox(self._graph, url=self._settings.graph_url, get_token=token, in_flight=pace, now=self._now)
+
+    @cached_property
+    def _google_services(self) -> tuple[Any, Any]:
+        return describe(self._settings.gmail_url), describe(self._settings.google_people_url, "people")
 
 
 def _keep(kept: OrderedDict[K, V], key: K, value: V, limit: int) -> None:

@@ -17,17 +17,20 @@ from email.utils import format_datetime
 from typing import Any
 
 from simulator import mime
+from simulator.google import mail as google_mail
 from simulator.mail_cases import BLOCKLISTED_DOMAIN, Cast, Letter, bulk, cases
 from simulator.mime import Later, Mail
 from simulator.records import Names, Tenant, ascii_word, names
-from simulator.world import Category, Folder, MailboxState, Person, Row, StoredMessage, World
+from simulator.world import AccessType, Category, Folder, MailboxState, Person, Row, StoredMessage, World
 
-__all__ = ["BLOCKLISTED_DOMAIN", "OWN_DOMAIN", "build", "item", "items", "small"]
+__all__ = ["BLOCKLISTED_DOMAIN", "OWN_DOMAIN", "build", "item", "items", "rehome", "small"]
 
 OWN_DOMAIN = "aldermill.example"
 """The demo company's mail domain."""
 
 FOLDERS = (("Inbox", "inbox"), ("Sent Items", "sentitems"), ("Drafts", "drafts"), ("Deleted Items", "deleteditems"))
+ELSEWHERE: tuple[AccessType, ...] = ("exchange_direct", "exchange_impersonation", "google")
+"""Where the mailboxes of the last three people of `build()` are."""
 OWN_CATEGORIES = (("Follow-up", "preset1"), ("Private", "preset8"), ("Offer", "none"))
 """What each user keeps in the master list; the product must leave these alone."""
 
@@ -46,8 +49,11 @@ class _Size:
 
 
 def build(seed: int = 20261122) -> World:
-    """Return the full demo World: about 3,000 records behind six mailboxes."""
-    return _build(seed, _Size(6, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 85, 85, 85, 85)))
+    """Return the full demo World: about 3,000 records behind the mailboxes of nine people, six of them at Microsoft 365."""
+    world = _build(seed, _Size(9, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 85, 85, 85, 85, 85, 85, 85)))
+    for person, access_type in zip(world.people[6:], ELSEWHERE, strict=False):
+        rehome(world, person, access_type)
+    return world
 
 
 def small(seed: int = 20261122, *, people: int = 3) -> World:
@@ -56,6 +62,13 @@ def small(seed: int = 20261122, *, people: int = 3) -> World:
     `people` are those with a mailbox and the product, 3 to 12.
     """
     return _build(seed, _Size(people, 3, 6, 2, 2, 3, 3, 4, (0, 4, 2)))
+
+
+def rehome(world: World, person: Person, access_type: AccessType) -> None:
+    """Let another provider host a person's mailbox, with all that is in it. There is no way back from Google."""
+    person.access_type = access_type
+    if access_type == "google":
+        google_mail.adopt(world, person)
 
 
 def items(world: World, person: Person) -> list[dict[str, Any]]:
@@ -67,13 +80,14 @@ def items(world: World, person: Person) -> list[dict[str, Any]]:
 
 def item(mailbox: MailboxState, message: StoredMessage) -> dict[str, Any]:
     """Return one message as an item object. If its owner sent it the headers are empty, as Outlook leaves them (office-js
-    issue 6796)."""
+    issue 6796); an item of Gmail has no item class."""
     parsed = mime.read(message.mime)
-    own = mailbox.folders[message.folder].well_known in ("sentitems", "drafts")
+    is_gmail = mailbox.owner.access_type == "google"
+    own = mailbox.folders[message.folder].well_known in ("sentitems", "drafts") and not is_gmail
     sender = parsed.addresses("From") or [("", "")]
     return {
         "id": message.rest_id,
-        "id_form": "rest",
+        "id_form": "gmail" if is_gmail else "rest",
         "mailbox": mailbox.owner.email,
         "internet_message_id": parsed.text_of("Message-ID"),
         "conversation_id": message.conversation_id,
@@ -84,7 +98,7 @@ def item(mailbox: MailboxState, message: StoredMessage) -> dict[str, Any]:
             for field in ("to", "cc", "bcc")
         },
         "headers": "" if own else parsed.head,
-        "item_class": message.item_class,
+        "item_class": "" if is_gmail else message.item_class,
     }
 
 
@@ -214,6 +228,9 @@ class _Post:
         for name, well_known in (*FOLDERS, ("Projects", None)):
             folder = Folder(id="AQMkAD" + self._hex(40) + "AAAA=", name=name, well_known=well_known)
             mailbox.folders[folder.id] = folder
+        digest = hashlib.sha256(owner.email.encode()).hexdigest()
+        contacts = Folder(f"AQMkADC{digest[:39]}AAAA=", "Contacts", "contacts", "contacts")
+        mailbox.folders[contacts.id] = contacts
         for name, color in OWN_CATEGORIES:
             identifier = f"{self._hex(8)}-{self._hex(4)}-4{self._hex(3)}-a{self._hex(3)}-{self._hex(12)}"
             mailbox.categories[identifier] = Category(identifier, name, color)

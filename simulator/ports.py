@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,12 +22,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from simulator import c4c, demo, graph, identity, inbox
-from simulator.serving import Port
-from simulator.world import Person, World
+from simulator import c4c, demo, ews, google, graph, identity, inbox
+from simulator.ews import autodiscover as ews_autodiscover
+from simulator.google import identity as google_identity
+from simulator.google import people as google_people
+from simulator.serving import Port, joined
+from simulator.world import AccessType, Person, World
 
 TENANT = "demo"
-ORGANIZATION = "Sales"
+ORGANIZATIONS: Mapping[AccessType, str] = {
+    "office365": "Sales",
+    "exchange_direct": "Sales, Exchange Direct Logon",
+    "exchange_impersonation": "Sales, Exchange Impersonation",
+    "google": "Sales, Google",
+}
+SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
+"""May impersonate everybody at the simulated Exchange."""
+PORTS = 6  # inbox, C4C, Graph, identity, Exchange, Google
 BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
 _PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
 _REFERENCE_TYPES = {
@@ -47,7 +59,7 @@ CODES: dict[str, Any] = {
     "party_role": _PARTY_ROLES,
     "reference": {record_type: [code, "6"] for record_type, code in _REFERENCE_TYPES.items()},
 }
-"""What an administrator of this tenant reads from its code lists (simulator.c4c_schema)."""
+"""What an administrator of this tenant reads from its code lists (simulator.c4c.schema)."""
 
 
 class Simulator:
@@ -71,18 +83,29 @@ class Simulator:
 
         identity_app = identity.create_app(world_now, public_url=lambda: self.identity.url, state_dir=keys)
         self.provider = identity.provider_of(identity_app)
-        inbox_app = inbox.create_app(world_now, sidebar_url=lambda: self.sidebar_url, mint_token=self.bearer)
         graph_app = graph.create_app(world_now, self.provider.verify_graph_token)
         c4c_app = c4c.create_app(world_now, public_url=lambda: self.c4c.url)
-        ports = [first_port + n if first_port else 0 for n in range(4)]
+        ews_app = ews.create_app(world_now, services=[SERVICE_ACCOUNT], autodiscover=self._autodiscover)
+        google_app = google_identity.create_app(world_now, public_url=lambda: self.google.url, state_dir=keys)
+        self.google_identity = google_identity.identity_of(google_app)
+        gmail_app = google.create_app(world_now, self.google_identity.grant)
+        shared = google.service_of(gmail_app).gmail
+        inbox_app = inbox.create_app(world_now, sidebar_url=lambda: self.sidebar_url, mint_token=self.bearer, gmail=shared)
+        people_app = google_people.create_app(world_now, self.google_identity.grant)
+        self.books = google_people.books_of(people_app)
+        google_apps = {"/gmail/": gmail_app, "/batch/gmail/": gmail_app, "/batch": people_app, "/v1/": people_app}
+        google_apps["/"] = google_app
+        ports = [first_port + n if first_port else 0 for n in range(PORTS)]
         self.inbox = Port(inbox_app, port=ports[0])
         self.c4c = Port(c4c_app, port=ports[1], tls=tls)
         self.graph = Port(graph_app, port=ports[2], tls=tls)
         self.identity = Port(identity_app, port=ports[3], tls=tls)
+        self.ews = Port(ews_app, port=ports[4], tls=tls)
+        self.google = Port(joined(google_apps), port=ports[5], tls=tls)
         self._open = ExitStack()
 
     def __enter__(self) -> Simulator:
-        for port in (self.inbox, self.c4c, self.graph, self.identity):
+        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google):
             self._open.enter_context(port)
         return self
 
@@ -90,7 +113,10 @@ class Simulator:
         self._open.close()
 
     def bearer(self, person: Person) -> str:
-        """Return an access token for the product's API."""
+        """Return a token for the product's API: Google's for who has the mailbox there, else Entra's."""
+        if person.access_type == "google":
+            until = int(self.world.now().timestamp() + BEARER_LIFETIME_S)
+            return self.google_identity.mint_id_token(self.world, person, exp=until)
         return self.provider.mint_api_token(self.world, person, BEARER_LIFETIME_S)
 
     def facts(self) -> dict[str, Any]:
@@ -99,8 +125,8 @@ class Simulator:
             "inbox": self.inbox.url,
             "c4c": self.c4c.url,
             "graph": self.graph.url,
-            "ews": None,
-            "google": None,
+            "ews": self.ews.url,
+            "google": self.google.url,
             "identity": self.identity.url,
             "ca_file": str(self.ca_file),
             "c4c_admin": {"user": c4c.ADMIN[0], "password": c4c.ADMIN[1]},
@@ -109,13 +135,22 @@ class Simulator:
                     "email": person.email,
                     "access_type": person.access_type,
                     "bearer": self.bearer(person),
-                    "mailbox": {"bearer": self.provider.mint_graph_token(self.world, person, lifetime_s=BEARER_LIFETIME_S)},
+                    "mailbox": self._key_of(person),
                     "messages": demo.items(self.world, person),
                 }
                 for person in self.world.people
                 if person.provisioned
             ],
         }
+
+    def _key_of(self, person: Person) -> dict[str, str]:
+        """Return what opens a person's mailbox at its provider."""
+        match person.access_type:
+            case "office365":
+                return {"bearer": self.provider.mint_graph_token(self.world, person, lifetime_s=BEARER_LIFETIME_S)}
+            case "google":
+                return {"bearer": self.google_identity.mint_access_token(self.world, person, BEARER_LIFETIME_S)}
+        return {"user": person.email, "password": person.password}
 
     def provisioning(self) -> dict[str, Any]:
         """Return the document for `ssi provision`, and under `environment` the SSI_* variables that fit these ports.
@@ -126,11 +161,10 @@ class Simulator:
         c4c.trust(world, self._saml_certificate)
         secret_file = self._state / "keys" / "client.secret"
         _write_private(secret_file, world.client_secret)
-        profile = {"leads_enabled": True, "blocklisted_domains": [demo.BLOCKLISTED_DOMAIN]}
         return {
             "tenant": {
                 "name": TENANT,
-                "identity_tenants": [world.entra_tenant],
+                "identity_tenants": [world.entra_tenant, *({demo.OWN_DOMAIN} if "google" in self._used else ())],
                 "c4c": {
                     "url": self.c4c.url + "/sap/c4c/odata/v1/c4codataapi/",
                     "token_url": self.c4c.url + c4c.TOKEN_PATH,
@@ -148,25 +182,8 @@ class Simulator:
                 },
                 "secrets": {"saml_key": self._saml_key, "oauth_client_secret": world.c4c.oauth_client_secret},
             },
-            "organizations": [
-                {
-                    "name": ORGANIZATION,
-                    "access_type": "office365",
-                    "admin_contact": f"it@{demo.OWN_DOMAIN}",
-                    "profile": profile,
-                }
-            ],
-            "users": [
-                {
-                    "organization": ORGANIZATION,
-                    "email": person.email,
-                    "name": person.name,
-                    "c4c_user_id": person.user_id,
-                    "identity": {"tenant": world.entra_tenant, "subject": person.object_id},
-                }
-                for person in world.people
-                if person.provisioned
-            ],
+            "organizations": self._organizations(),
+            "users": [self._user(person) for person in world.people if person.provisioned],
             "environment": {
                 "SSI_CA_FILE": str(self.ca_file),
                 "SSI_OFFICE_JS_URL": self.inbox.url + "/office.js",
@@ -175,8 +192,60 @@ class Simulator:
                 "SSI_GRAPH_URL": self.graph.url + "/v1.0",
                 "SSI_CLIENT_ID": world.client_id,
                 "SSI_CLIENT_SECRET_FILE": str(secret_file),
+                "SSI_ALLOWED_HOSTS": f"127.0.0.1:{self.ews.port}",
+                "SSI_GOOGLE_CLIENT_ID": world.client_id,
+                "SSI_GOOGLE_CLIENT_SECRET_FILE": str(secret_file),
+                "SSI_GOOGLE_AUDIENCE": world.client_id,
+                "SSI_GOOGLE_ISSUER": self.google.url,
+                "SSI_GOOGLE_KEYS_URL": self.google.url + "/oauth2/v3/certs",
+                "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",
+                "SSI_GMAIL_URL": self.google.url,
+                "SSI_GOOGLE_PEOPLE_URL": self.google.url,
             },
         }
+
+    def _organizations(self) -> list[dict[str, Any]]:
+        """One for each access type that somebody has."""
+        user = f"{ews.DOMAIN}\\{SERVICE_ACCOUNT.user}"
+        login = {"url": self.ews.url + ews.PATH, "user": user, "password": SERVICE_ACCOUNT.password}
+        return [
+            {
+                "name": name,
+                "access_type": access_type,
+                "admin_contact": f"it@{demo.OWN_DOMAIN}",
+                "profile": {"leads_enabled": True, "blocklisted_domains": [demo.BLOCKLISTED_DOMAIN]},
+                **({"service_account": login} if access_type == "exchange_impersonation" else {}),
+            }
+            for access_type, name in ORGANIZATIONS.items()
+            if access_type in self._used
+        ]
+
+    @property
+    def _used(self) -> set[AccessType]:
+        return {person.access_type for person in self.world.people if person.provisioned}
+
+    def _user(self, person: Person) -> dict[str, Any]:
+        user: dict[str, Any] = {
+            "organization": ORGANIZATIONS[person.access_type],
+            "email": person.email,
+            "name": person.name,
+            "c4c_user_id": person.user_id,
+            "identity": {"tenant": self.world.entra_tenant, "subject": person.object_id},
+        }
+        if person.access_type == "exchange_direct":
+            login = {"url": self.ews.url + ews.PATH, "user": person.email, "password": person.password}
+            user["mailbox"] = {"provider": "exchange", **login}
+        if person.access_type == "google":
+            user["identity"] = {"tenant": demo.OWN_DOMAIN, "subject": google_identity.subject(person)}
+            token = self.google_identity.mint_refresh_token(self.world, person)
+            user["mailbox"] = {"provider": "google", "refresh_token": token}
+        return user
+
+    def _autodiscover(self, address: str) -> ews_autodiscover.Reply:
+        person = self.world.person(address)
+        if person is None or person.access_type not in ews.ON_PREMISES:
+            return ews_autodiscover.Unknown()
+        return ews_autodiscover.Settings(self.ews.url + ews.PATH)
 
     def _tls(self, server_pem: Path) -> ssl.SSLContext:
         certificate = self._authority.issue_cert("localhost", "127.0.0.1")

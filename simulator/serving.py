@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from io import BytesIO
 from types import TracebackType
@@ -156,9 +156,11 @@ def watch(app: Flask, vendor: str, get_world: GetWorld) -> None:
         return response
 
 
-def mount(apps: Iterable[tuple[str, Flask]]) -> Callable[..., Any]:
-    """Join apps under path prefixes on one port."""
-    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+def joined(apps: Mapping[str, Flask]) -> Callable[..., Any]:
+    """Join apps on one port: a path goes, whole, to the app of the first prefix that it begins with."""
 
-    mapping = dict(apps)
-    return DispatcherMiddleware(mapping.pop(""), mapping)  # type: ignore[arg-type]  # Flask apps are WSGI apps
+    def dispatch(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        app = next(app for prefix, app in apps.items() if environ["PATH_INFO"].startswith(prefix))
+        return app(environ, start)
+
+    return dispatch

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation"]
 Row = dict[str, Any]
@@ -159,25 +159,60 @@ class StoredMessage:
 
 
 @dataclass(slots=True)
+class StoredContact:
+    """A contact in a mailbox at Microsoft. (Google's are kept by `google.book`, as Google's Person.)
+
+    `properties` are those of Graph's contact, by Graph's names; what Exchange Web Services tell is translated from them, since
+    both read the same store. `extended` are the other properties by their ids as Graph writes them, GUIDs in lower case: "String
+    {guid} Name x", and "String 0x3A24" for the business fax, which Graph's contact has no name for.
+    """
+
+    folder: str  # id of a Folder
+    properties: dict[str, Any]
+    extended: dict[str, str] = field(default_factory=dict)
+    categories: list[str] = field(default_factory=list)  # display names, in the order they were set
+    immutable_id: str = field(default_factory=lambda: "AAkALgC" + uuid.uuid4().hex + uuid.uuid4().hex[:9])
+    ews_id: str = field(default_factory=lambda: "AAMkC/" + uuid.uuid4().hex + "+" + uuid.uuid4().hex[:11] + "=")
+    change: int = 1  # grows with each change; the changeKey and etag derive from it
+    changed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(slots=True)
 class Folder:
     id: str
     name: str
-    well_known: str | None = None  # "inbox", "sentitems", "drafts", "deleteditems"
+    well_known: str | None = None  # "inbox", "sentitems", "drafts", "deleteditems", "contacts"
+    kind: Literal["mail", "contacts"] = "mail"
+    parent: str = ""  # id of the folder that it is in; "" at the top
+
+
+class Tombstone(NamedTuple):
+    """Remembers that an item left a folder: it was deleted, or moved to another."""
+
+    change: int  # the mailbox's, at that moment
+    folder: str
+    immutable_id: str
+    ews_id: str  # as it was in that folder
 
 
 @dataclass(slots=True)
 class MailboxState:
-    """One person's mailbox. `tombstones` remember removals per folder for delta queries: (change, folder, immutable id)."""
+    """One person's mailbox. `tombstones` remember, for delta queries, what left a folder."""
 
     owner: Person
     folders: dict[str, Folder] = field(default_factory=dict)
     messages: dict[str, StoredMessage] = field(default_factory=dict)  # by immutable id
     categories: dict[str, Category] = field(default_factory=dict)  # by id
-    tombstones: list[tuple[int, str, str]] = field(default_factory=list)
+    contacts: dict[str, StoredContact] = field(default_factory=dict)  # by immutable id
+    tombstones: list[Tombstone] = field(default_factory=list)
     change: int = 1
 
     def folder(self, well_known: str) -> Folder:
         return next(f for f in self.folders.values() if f.well_known == well_known)
+
+    @property
+    def mail_folders(self) -> list[Folder]:
+        return [folder for folder in self.folders.values() if folder.kind == "mail"]
 
     def find(self, any_id: str) -> StoredMessage | None:
         """Return the message with this immutable, REST or EWS id."""
@@ -186,11 +221,21 @@ class MailboxState:
             found = next((m for m in self.messages.values() if any_id in (m.rest_id, m.ews_id)), None)
         return found
 
-    def touch(self, message: StoredMessage, now: datetime) -> None:
-        """Record that the message changed: a new etag, and a new position for delta queries."""
+    def find_contact(self, any_id: str) -> StoredContact | None:
+        """Return the contact with this immutable or EWS id."""
+        found = self.contacts.get(any_id)
+        return found or next((c for c in self.contacts.values() if c.ews_id == any_id), None)
+
+    def touch(self, item: StoredMessage | StoredContact, now: datetime) -> None:
+        """Record that the item changed: a new etag, and a new position for delta queries."""
         self.change += 1
-        message.change = self.change
-        message.changed_at = now
+        item.change = self.change
+        item.changed_at = now
+
+    def left(self, item: StoredMessage | StoredContact) -> None:
+        """Record that the item leaves the folder it is in. Call it before the item gets another folder or another EWS id."""
+        self.change += 1
+        self.tombstones.append(Tombstone(self.change, item.folder, item.immutable_id, item.ews_id))
 
 
 class Crm:

@@ -1,18 +1,22 @@
 """A person at the product's API, and a look at what the person's doings left in the World."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
+import pytest
 from apiflask import APIFlask
 from werkzeug.test import TestResponse
 
 from simulator import demo
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.mime import read
 from simulator.ports import Simulator
-from simulator.world import Access, Person, Row, StoredMessage, World
+from simulator.world import Access, AccessType, Category, Fault, Person, Row, StoredMessage, World
 
 Item = dict[str, Any]
+
+everywhere = pytest.mark.parametrize("access_type", get_args(AccessType), indirect=True)
+"""Run a test with the first person's mailbox at each provider in turn; the colleague's stays at Microsoft 365."""
 
 CHILDREN = {
     "files": "EMailAttachmentsCollection",
@@ -21,6 +25,27 @@ CHILDREN = {
     "notes": "EMailNotesCollection",
     "to": "EMailToRecipientsCollection",
     "cc": "EMailCcRecipientsCollection",
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """What tests need to know of a provider of mailboxes: its name in the World, requests to hit, the names of our marks."""
+
+    vendor: str
+    read: str  # what a fault matches to hit the request that reads a message
+    mark: str  # the same for the one that marks it
+    saved: str = "Saved in SAP Cloud for Customer SSI"
+    pending: str = "Pending in SAP Cloud for Customer SSI"
+    error: str = "Error in SAP Cloud for Customer SSI"
+
+
+EXCHANGE = Host("exchange", "/GetItem", "/UpdateItem")
+HOSTS: dict[AccessType, Host] = {
+    "office365": Host("graph", "/messages/", "PATCH"),
+    "exchange_direct": EXCHANGE,
+    "exchange_impersonation": EXCHANGE,
+    "google": Host("google", "/messages", "/modify", "SAP E-Mails/Saved", "SAP E-Mails/Pending", "SAP E-Mails/Sync Error"),
 }
 
 
@@ -69,6 +94,27 @@ class Api:
 
     def categories(self, item: Item) -> list[str]:
         return self.message(item).categories
+
+    def categorize(self, item: Item, *names: str) -> None:
+        """Give a message these categories and no others, as its owner does; where they are labels, those exist then."""
+        mailbox = self.world.mailbox(self.person.email)
+        if self.person.access_type == "google":
+            known = {label.name for label in mailbox.categories.values()}
+            for name in (name for name in names if name not in known):
+                identifier = f"Label_{len(mailbox.categories) + 1}"
+                mailbox.categories[identifier] = Category(identifier, name, "none")
+        self.message(item).categories[:] = names
+        mailbox.touch(self.message(item), self.world.now())
+
+    @property
+    def host(self) -> Host:
+        return HOSTS[self.person.access_type]
+
+    def fail(self, kind: str, at: Literal["read", "mark", ""] = "", **fault: Any) -> Fault:
+        """Have the person's mailbox fail, once if not said otherwise."""
+        match = {"read": self.host.read, "mark": self.host.mark, "": ""}[at]
+        self.world.faults.append(Fault(self.host.vendor, kind, match, **fault))
+        return self.world.faults[-1]
 
     def context(self, item: Item | str, **members: Any) -> dict[str, Any]:
         item = self.item(item) if isinstance(item, str) else item

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from server.web import create_app
 from server.worker import Dispatcher
 from simulator import demo
 from simulator.ports import Simulator
-from simulator.world import World
+from simulator.world import AccessType, World
 from tests.api import Api
 from tests.figures import Count, counter, tell
 from tests.services import postgres
@@ -61,10 +62,9 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _postgres_template(postgres_server: str, _installation: Installation, simulator: Simulator) -> str:
-    document = simulator.provisioning()
-    url = new_database(postgres_server, "set_up")
-    set_up(settings_of(url, _installation.key, document["environment"]), document)
+def _postgres_template(postgres_server: str, _installations: Callable[[AccessType], Installation], simulator: Simulator) -> str:
+    key, url = _installations("office365").key, new_database(postgres_server, "set_up")
+    install(simulator, "office365", url, key)
     return "set_up"
 
 
@@ -82,11 +82,24 @@ def new_database(server: str, name: str, *, template: str = "template0") -> str:
 
 
 @pytest.fixture
-def world(simulator: Simulator) -> World:
+def access_type(request: pytest.FixtureRequest) -> AccessType:
+    """Where the first person's mailbox is; see `everywhere` of tests.api."""
+    chosen: AccessType = getattr(request, "param", "office365")
+    return chosen
+
+
+@pytest.fixture
+def world(simulator: Simulator, access_type: AccessType) -> World:
     """A fresh World behind the ports, in whose C4C the product's signing key is trusted."""
-    simulator.world = demo.small()
+    simulator.world = world_with(access_type)
     simulator.provisioning()
     return simulator.world
+
+
+def world_with(access_type: AccessType) -> World:
+    world = demo.small()
+    demo.rehome(world, world.people[0], access_type)
+    return world
 
 
 @pytest.fixture
@@ -100,14 +113,30 @@ def forward(world: World) -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def _installation(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp("installation")
-    made = Installation(folder / "ssi.sqlite", folder / "key")
-    made.key.write_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
-    made.key.chmod(0o600)
+def _installations(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Callable[[AccessType], Installation]:
+    @cache
+    def installed(access_type: AccessType) -> Installation:
+        folder = tmp_path_factory.mktemp("installation")
+        made = Installation(folder / "ssi.sqlite", folder / "key")
+        made.key.write_text(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        made.key.chmod(0o600)
+        install(simulator, access_type, f"sqlite:///{made.database}", made.key)
+        return made
+
+    return installed
+
+
+@pytest.fixture
+def _installation(_installations: Callable[[AccessType], Installation], access_type: AccessType) -> Installation:
+    return _installations(access_type)
+
+
+def install(simulator: Simulator, access_type: AccessType, database: str, key: Path) -> None:
+    """Set a database up for the World that tests with this access type get; the World of the moment stays."""
+    moment, simulator.world = simulator.world, world_with(access_type)
     document = simulator.provisioning()
-    set_up(settings_of(f"sqlite:///{made.database}", made.key, document["environment"]), document)
-    return made
+    simulator.world = moment
+    set_up(settings_of(database, key, document["environment"]), document)
 
 
 def set_up(settings: Settings, document: dict[str, Any]) -> None:
@@ -136,7 +165,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def settings(_installation: Installation, database: str, simulator: Simulator, world: World) -> Settings:
+def settings(_installation: Installation, database: str, world: World, simulator: Simulator) -> Settings:
     return settings_of(database, _installation.key, simulator.provisioning()["environment"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from simulator.ews_soap import ERRORS, SOAP
+from simulator.ews.soap import ERRORS, SOAP
 from tests.contracts import contract
 
 _IMPORT = '<xs:import namespace="http://www.w3.org/XML/1998/namespace"/>'

@@ -181,6 +181,32 @@ def test_a_document_sets_up_everything_and_is_refused_a_second_time(
     assert fails(ssi("provision", document, **database), "exists already")
 
 
+def test_a_mailbox_is_connected_and_a_service_account_is_kept_from_a_file(
+    ssi: Ssi, simulator: Simulator, world: World, settings: Settings, tmp_path: Path
+) -> None:
+    login = {"url": f"{simulator.ews.url}/EWS/Exchange.asmx", "user": "mara", "password": "CANARY-secret"}
+    own, service = file(tmp_path, "own.json", {"provider": "exchange", **login}), file(tmp_path, "service.json", login)
+    person = world.people[0]
+    assert ssi("user", "connect", "demo", person.email.upper(), own) == Ended(0, "", "")
+    arguments = ("--access-type", "exchange_impersonation", "--admin-contact", "a@b.example", "--service-account", service)
+    assert ssi("org", "set", "demo", "Sales", *arguments) == Ended(0, "", "")
+    store = Store(settings.database_url)
+    with store.transaction(reading=True) as tx:
+        (user,) = [one for one in tx.users(tx.tenant("demo").id) if one.email == person.email]
+        (connection,) = tx.connections_of(user.id)
+        organization = tx.organization_of(user.id)
+    store.close()
+    assert (connection.provider, connection.mailbox, connection.state) == ("exchange", person.email, "active")
+    for sealed in (connection.credentials, organization.service_account):
+        assert sealed
+        assert b"CANARY" not in sealed
+    wrong = file(tmp_path, "wrong.json", {"provider": "exchange", **login, "colour": "CANARY-blue"})
+    refused = ssi("user", "connect", "demo", person.email, wrong)
+    assert fails(refused, "mailbox.colour", "no such setting")
+    assert "CANARY" not in refused.err
+    assert fails(ssi("user", "connect", "demo", "nobody@example.com", own), "no user")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tenant": 7}', '{"tenant": {"name": "x"}}'])
 def test_a_document_that_is_none_is_refused(ssi: Ssi, tmp_path: Path, content: str) -> None:
     assert fails(ssi("provision", file(tmp_path, "wrong.json", content)), "wrong.json")

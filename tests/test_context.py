@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from server.services import Deps
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.mail_cases import BLOCKLISTED_DOMAIN
 from simulator.world import Fault, Gate, Latency, World
-from tests.api import Api, Item, c4c_calls, link, links_of, only_activity, row_of
+from tests.api import Api, Item, c4c_calls, everywhere, link, links_of, only_activity, row_of
 
 NOTHING = "Nothing to save in SAP Cloud for Customer"
 BATCH = "POST " + SERVICE + "$batch"
@@ -37,6 +37,7 @@ def from_(address: str, item: Item, name: str = "") -> Item:
 # Who it is
 
 
+@everywhere
 def test_a_known_contact_has_a_card_and_so_has_the_account(me: Api, world: World) -> None:
     item = me.item("known_contact")
     context = me.context(item)
@@ -73,6 +74,7 @@ def test_an_account_is_found_by_its_own_address(me: Api) -> None:
     assert types(me.context("account_only")) == ["account"]
 
 
+@everywhere
 def test_somebody_new_is_said_to_be_not_found_and_that_is_certain(me: Api) -> None:
     item = me.item("unknown_sender")
     context = me.context(item, complete=True)
@@ -197,6 +199,7 @@ def test_two_clicks_at_once_ask_c4c_once(me: Api, world: World) -> None:
     assert len(world.requests("c4c")) == before + 1
 
 
+@everywhere
 def test_an_own_save_is_seen_at_once_also_by_other_processes(
     me: Api, api: Callable[..., Api], process: Callable[..., Deps], world: World
 ) -> None:
@@ -214,6 +217,7 @@ def test_an_own_save_is_seen_at_once_also_by_other_processes(
 # Who may see it
 
 
+@everywhere
 def test_what_one_person_may_see_is_never_shown_to_another(me: Api, colleague: Api) -> None:
     item, copy = ({**person.item("restricted_contact"), "to": []} for person in (me, colleague))
     assert me.context(item)["cards"] == []
@@ -244,6 +248,7 @@ def test_links_to_hidden_records_are_not_named(me: Api, colleague: Api, world: W
 # Nothing to save, and automatic mail
 
 
+@everywhere
 def test_colleagues_only_is_nothing_to_save(me: Api) -> None:
     context = me.context("colleagues_only")
     assert (context["notice"], context["cards"], context["unknown"]) == (NOTHING, [], [])
@@ -264,10 +269,10 @@ def test_the_blocklist_is_not_looked_up(me: Api, world: World) -> None:
         ("bounce", "bounce"),
         ("receipt", "receipt"),
         ("out_of_office", "auto_reply"),
-        ("meeting_answer", "meeting"),
         ("newsletter", "bulk"),
     ],
 )
+@everywhere
 def test_automatic_mail_is_quiet_until_asked(me: Api, world: World, case: str, kind: str) -> None:
     quiet = me.context(case)
     assert quiet["automatic"]["kind"] == kind
@@ -280,8 +285,9 @@ def test_automatic_mail_is_quiet_until_asked(me: Api, world: World, case: str, k
 
 
 def test_automatic_mail_is_told_by_class_alone_and_no_headers_prove_nothing(me: Api) -> None:
-    answer = {**me.item("meeting_answer"), "headers": ""}
-    assert me.context(answer)["automatic"]["kind"] == "meeting"
+    for headers in (me.item("meeting_answer")["headers"], ""):
+        context = me.context({**me.item("meeting_answer"), "headers": headers})
+        assert (context["automatic"]["kind"], context["cards"], context["unknown"]) == ("meeting", [], [])
     assert me.context({**me.item("newsletter"), "headers": ""})["automatic"] is None
 
 
@@ -389,6 +395,7 @@ def test_a_token_that_c4c_no_longer_takes_is_replaced_without_a_word(me: Api, wo
 # Save state
 
 
+@everywhere
 def test_a_message_without_message_id_is_looked_up_and_recognised(me: Api) -> None:
     item = me.item("no_message_id")
     assert item["internet_message_id"] == ""
@@ -411,6 +418,7 @@ def test_linked_records_that_no_address_matched_are_named_by_the_follow_up(me: A
     assert complete["incomplete"] is False
 
 
+@everywhere
 def test_the_state_of_a_save_comes_with_the_lookup(me: Api, colleague: Api, world: World, work: Work, forward: Forward) -> None:
     item, copy = me.item("shared_message_id"), colleague.item("shared_message_id")
     assert me.context(item)["save"]["state"] == "none"
@@ -429,6 +437,7 @@ def test_the_state_of_a_save_comes_with_the_lookup(me: Api, colleague: Api, worl
     assert seen["activity"] == saved["activity"]
 
 
+@everywhere
 def test_the_save_state_is_known_without_c4c_on_automatic_mail(me: Api, world: World) -> None:
     assert me.save("newsletter").status_code == 201
     before = len(world.requests("c4c"))

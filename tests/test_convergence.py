@@ -14,7 +14,7 @@ import pytest
 
 from server.config import Settings
 from simulator import demo
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.ports import Simulator
 from simulator.world import Gate, World
 from tests.api import activities, children, file_names, numbers

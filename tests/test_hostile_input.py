@@ -21,8 +21,8 @@ from werkzeug.test import TestResponse
 from server.domain.marks import MARKS, is_reason_category, mark_of, merged
 from server.domain.message import parse
 from server.web import MAX_BODY_BYTES
-from simulator.c4c_odata import SERVICE
-from simulator.c4c_records import seed
+from simulator.c4c.odata import SERVICE
+from simulator.c4c.records import seed
 from simulator.world import StoredMessage, World
 from tests.api import Api, Item, activities, children, file_names
 from tests.figures import Count

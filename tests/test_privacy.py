@@ -9,7 +9,7 @@ import pytest
 from apiflask import APIFlask
 
 from server import logs
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.world import Fault, World
 from tests.api import Api, Item, link, only_activity, row_of
 

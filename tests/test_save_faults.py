@@ -8,18 +8,15 @@ import pytest
 import sqlalchemy as sa
 
 from server.services import Deps
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.world import Fault, Gate, World
-from tests.api import Api, activities, children, file_names, links_of, numbers, only_activity
+from tests.api import HOSTS, Api, activities, children, everywhere, file_names, links_of, numbers, only_activity
 from tests.test_saves import with_files
 
-SAVED = "Saved in SAP Cloud for Customer SSI"
-PENDING = "Pending in SAP Cloud for Customer SSI"
-ERROR = "Error in SAP Cloud for Customer SSI"
+SAVED = HOSTS["office365"].saved
 CREATE = "POST " + SERVICE + "EMailCollection"
 ATTACH = "POST " + SERVICE + "EMailAttachmentsCollection"
 BATCH = "$batch"
-MESSAGE = "/messages/"
 
 Forward = Callable[..., None]
 Work = Callable[[], None]
@@ -32,6 +29,7 @@ def state(api: Api, save_id: str) -> str:
 # C4C is away, slow or unclear
 
 
+@everywhere
 def test_a_save_is_accepted_while_c4c_is_down_and_finished_when_it_is_back(
     me: Api, world: World, work: Work, forward: Forward
 ) -> None:
@@ -41,7 +39,7 @@ def test_a_save_is_accepted_while_c4c_is_down_and_finished_when_it_is_back(
     world.faults.append(down)
     accepted = me.save(item, links)
     assert (accepted.status_code, accepted.json["state"], accepted.json["activity"]) == (202, "pending", None)
-    assert me.categories(item) == [PENDING]
+    assert me.categories(item) == [me.host.pending]
     forward(minutes=2)
     work()
     assert state(me, accepted.json["id"]) == "pending"
@@ -49,7 +47,7 @@ def test_a_save_is_accepted_while_c4c_is_down_and_finished_when_it_is_back(
     forward(minutes=10)
     work()
     assert state(me, accepted.json["id"]) == "saved"
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
     assert file_names(world, only_activity(world, item)) == ["Offer 2026-118.pdf"]
 
 
@@ -83,6 +81,7 @@ def test_a_pause_that_c4c_asks_for_is_kept(me: Api, world: World, work: Work, fo
 
 
 @pytest.mark.parametrize("kind", ["acted_drop", "html_after"])
+@everywhere
 def test_a_create_whose_answer_was_lost_is_looked_up_and_not_repeated(
     me: Api, world: World, work: Work, forward: Forward, kind: str
 ) -> None:
@@ -97,12 +96,12 @@ def test_a_create_whose_answer_was_lost_is_looked_up_and_not_repeated(
     unclear = me.save(item, links)
     assert (unclear.status_code, unclear.json["state"]) == (202, "unknown")
     assert me.context(item)["save"]["state"] == "unknown"
-    assert me.categories(item) == [PENDING]
+    assert me.categories(item) == [me.host.pending]
     forward(seconds=5)
     work()
     assert state(me, unclear.json["id"]) == "saved"
     assert len(activities(world, item)) == 1
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
 
 
 def test_an_activity_that_c4c_lists_late_is_not_created_again(me: Api, world: World, work: Work, forward: Forward) -> None:
@@ -201,13 +200,14 @@ def test_links_whose_answer_was_lost_are_there_once(me: Api, world: World, work:
     assert len(numbers(world, activity)) == before + 1
 
 
+@everywhere
 def test_a_write_that_c4c_refuses_fails_with_its_reason_and_can_be_retried(me: Api, world: World) -> None:
     item = me.item("known_contact")
     world.faults.append(Fault("c4c", "part_status", CREATE, status=400, times=None))
     failed = me.save(item)
     assert (failed.status_code, failed.json["code"]) == (409, "save_failed")
     assert failed.json["detail"] == "The request could not be processed"
-    assert me.categories(item) == [ERROR, "SSI: The request could not be processed"]
+    assert me.categories(item) == [me.host.error, "SSI: The request could not be processed"]
     assert me.context(item)["save"] | {"at": None} == {
         "state": "failed",
         "id": failed.json["save_id"],
@@ -221,7 +221,7 @@ def test_a_write_that_c4c_refuses_fails_with_its_reason_and_can_be_retried(me: A
     world.faults.clear()
     mended = me.post(f"/saves/{failed.json['save_id']}/retry")
     assert (mended.status_code, mended.json["state"], mended.json["reason"]) == (200, "saved", None)
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
     assert len(activities(world, item)) == 1
 
 
@@ -231,16 +231,17 @@ def test_a_failed_save_may_also_be_saved_anew(me: Api, world: World) -> None:
     failed = me.save(item)
     saved = me.save(item)
     assert (failed.status_code, saved.status_code, saved.json["id"]) == (409, 201, failed.json["save_id"])
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
 
 
+@everywhere
 def test_a_refused_change_leaves_a_saved_message_saved(me: Api, world: World) -> None:
     item = me.item("known_contact")
     saved = me.save(item)
     refused = me.save(item, links=[{"type": "opportunity", "id": "0" * 32}])
     assert (saved.status_code, refused.status_code) == (201, 409)
     assert "no longer in SAP Cloud for Customer" in refused.get_json()["detail"]
-    assert me.message(item).categories == ["Saved in SAP Cloud for Customer SSI"]
+    assert me.categories(item) == [me.host.saved]
     assert me.context(item)["save"]["state"] == "saved"
     again = me.save(item)
     assert (again.status_code, again.get_json()["reason"]) == (200, None)
@@ -284,19 +285,20 @@ def test_a_user_whom_c4c_has_locked_is_sent_to_the_administrator(me: Api, world:
 # The mailbox is away
 
 
+@everywhere
 def test_nothing_is_promised_when_the_message_cannot_be_read(me: Api, world: World) -> None:
     item = me.item("known_contact")
-    world.faults.append(Fault("graph", "status", MESSAGE, retry_after_s=60, times=None))
+    me.fail("status", "read", retry_after_s=60, times=None)
     refused = me.save(item)
     assert (refused.status_code, refused.json["code"], refused.headers["Retry-After"]) == (503, "unavailable", "60")
     world.faults.clear()
     assert me.context(item)["save"]["state"] == "none"
 
 
+@everywhere
 def test_a_mark_that_cannot_be_set_is_set_later(me: Api, world: World, work: Work, forward: Forward) -> None:
     item = me.item("known_contact")
-    down = Fault("graph", "status", "PATCH", retry_after_s=60, times=None)
-    world.faults.append(down)
+    down = me.fail("status", "mark", retry_after_s=60, times=None)
     saved = me.save(item)
     assert (saved.status_code, saved.json["state"], saved.json["marks"]) == (201, "saved", [])
     assert me.categories(item) == []
@@ -306,26 +308,29 @@ def test_a_mark_that_cannot_be_set_is_set_later(me: Api, world: World, work: Wor
     world.faults.remove(down)
     forward(minutes=15)
     work()
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
     assert me.get("/saves/" + saved.json["id"]).json["marks"] == ["saved"]
     assert len(activities(world, item)) == 1
 
 
+@everywhere
 def test_a_mailbox_that_refuses_the_mark_does_not_make_the_save_fail(me: Api, world: World) -> None:
     item = me.item("known_contact")
-    world.faults.append(Fault("graph", "status", "PATCH", status=403, times=None))
+    me.fail("status", "mark", status=403, times=None)
     saved = me.save(item)
     assert (saved.status_code, saved.json["state"], saved.json["marks"]) == (201, "saved", [])
     assert len(activities(world, item)) == 1
 
 
+@everywhere
 def test_a_mark_whose_answer_was_lost_is_there_once(me: Api, world: World) -> None:
     item = me.item("own_category")
-    world.faults.append(Fault("graph", "acted_drop", "PATCH"))
+    me.fail("acted_drop", "mark")
     assert me.save(item).json["marks"] == ["saved"]
-    assert me.categories(item) == ["Follow-up", "Offer", SAVED]
+    assert me.categories(item) == ["Follow-up", "Offer", me.host.saved]
 
 
+@everywhere
 def test_a_message_that_is_deleted_before_c4c_has_it_fails_with_that_reason(
     me: Api, world: World, work: Work, process: Callable[..., Deps], api: Callable[..., Api], forward: Forward
 ) -> None:
@@ -358,7 +363,7 @@ def test_a_save_that_lost_its_sign_in_waits_for_the_person(me: Api, world: World
     mended = me.post(f"/saves/{save_id}/retry")
     assert mended.json["state"] == "saved"
     assert len(activities(world, item)) == 1
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
     assert me.get("/me").json["mailbox"]["state"] == "active"
 
 
@@ -371,7 +376,7 @@ def test_a_person_who_is_there_does_not_notice_that_the_stored_sign_in_ended(me:
 
 def test_a_token_that_the_mailbox_no_longer_takes_is_replaced_by_the_persons_own(me: Api, world: World) -> None:
     assert me.save("known_contact").status_code == 201
-    world.faults.append(Fault("graph", "status", MESSAGE, status=401))
+    me.fail("status", "read", status=401)
     assert me.save("account_only").status_code == 201
 
 
@@ -510,6 +515,7 @@ def test_a_fault_of_ours_in_one_save_does_not_keep_others_from_being_done(
     assert state(me, first) == "pending"
 
 
+@everywhere
 def test_a_colleague_waits_too_while_the_outcome_of_a_create_is_unknown(
     me: Api, colleague: Api, world: World, work: Work, forward: Forward
 ) -> None:
@@ -525,7 +531,7 @@ def test_a_colleague_waits_too_while_the_outcome_of_a_create_is_unknown(
     assert (state(me, first), state(colleague, second.json["id"])) == ("saved", "saved")
     assert len(activities(world, item)) == 1
     assert {c["id"] for c in me.context(item, refresh=True)["cards"] if c["linked"]} == {contact["id"], account["id"]}
-    assert me.categories(item) == colleague.categories(copy) == [SAVED]
+    assert (me.categories(item), colleague.categories(copy)) == ([me.host.saved], [SAVED])
 
 
 # What is kept, and how long
@@ -545,6 +551,7 @@ def test_the_wish_is_erased_once_it_is_fulfilled(me: Api, world: World, deps: De
     assert payloads(deps) == [None]
 
 
+@everywhere
 def test_a_wish_that_waits_for_seven_days_is_erased_and_the_save_says_so(
     me: Api, world: World, deps: Deps, work: Work, forward: Forward
 ) -> None:
@@ -560,11 +567,11 @@ def test_a_wish_that_waits_for_seven_days_is_erased_and_the_save_says_so(
     assert payloads(deps) == [None]
     expired = me.get("/saves/" + save_id).json
     assert (expired["state"], expired["reason"]) == ("failed", "It could not be saved within 7 days. Save it again.")
-    assert me.categories(item) == [ERROR, "SSI: It could not be saved within 7 days. Save it again."]
+    assert me.categories(item) == [me.host.error, "SSI: It could not be saved within 7 days. Save it again."]
     assert me.post(f"/saves/{save_id}/retry").status_code == 422
     world.faults.clear()
     assert me.save(item).status_code == 201
-    assert me.categories(item) == [SAVED]
+    assert me.categories(item) == [me.host.saved]
 
 
 def test_a_new_wish_on_an_old_save_is_kept_for_its_own_seven_days(

@@ -1,9 +1,11 @@
-"""The TokenVault: the only holder of refresh tokens, and the one who seals other secrets of tenants and users.
+"""The TokenVault: the only holder of refresh tokens and passwords, and the one who seals other secrets of tenants and users.
 
-A connection's credentials are one sealed JSON value in its row: the refresh token and the access tokens that are still good,
-so that another process, or the next one, need not ask Entra again. They change only under the connection's lease, with its
-fencing token; of many callers in threads and processes one refreshes and the others read what it stored. In memory an access
-token is trusted for a minute, then the row decides again: a connection that was forgotten is closed everywhere by then.
+A connection's credentials are one sealed JSON value in its row. At Microsoft 365 and Google it is the refresh token and the
+access tokens that are still good, so that another process, or the next one, need not ask the sign-in service again; at Exchange
+it is the owner's login, unless the organization's service account impersonates everybody: then its login is sealed with the
+organization. Credentials change only under the connection's lease, with its fencing token; of many callers in threads and
+processes one refreshes and the others read what it stored. In memory an access token is trusted for a minute, then the row
+decides again: a connection that was forgotten is closed everywhere by then.
 
 What is not here: whose connection it is (services), and how tokens are exchanged (oauth).
 """
@@ -15,13 +17,14 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from server import logs
-from server.auth.oauth import Entra, Tokens
+from server.auth.oauth import Entra, SignIn, Tokens
 from server.auth.secrets import Secrets
 from server.errors import NeedsReauth, Transient
 from server.store import Connection, Store
@@ -67,8 +70,26 @@ class _Credentials:
         return cls(body["refresh_token"], tuple(tokens))
 
 
+@dataclass(frozen=True, slots=True)
+class ExchangeLogin:
+    """Where and as whom to sign in to an Exchange server."""
+
+    url: str  # of Exchange Web Services
+    user: str
+    password: str = field(repr=False)
+    scheme: Literal["ntlm", "basic"] = "ntlm"
+    impersonates: bool = False  # a service account's, which acts for the owner of the mailbox
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> ExchangeLogin:
+        return cls(**json.loads(text))
+
+
 class TokenVault:
-    """Valid access tokens for connections, sealed secrets for everybody. Thread-safe; one per process.
+    """Access tokens and logins for connections, sealed secrets for everybody. Thread-safe; one per process.
 
     `lease_s` is how long an exchange may hold a connection: longer than two calls of the sign-in service take at most.
     """
@@ -77,15 +98,17 @@ class TokenVault:
         self,
         store: Store,
         secrets: Secrets,
-        entra: Entra,
         now: Callable[[], datetime],
         *,
+        entra: Entra,
+        google: SignIn,
         lease_s: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
         self._secrets = secrets
         self._entra = entra
+        self._sign_ins: Mapping[str, SignIn] = {"graph": entra, "google": google}
         self._now = now
         self._lease_s = lease_s
         self._sleep = sleep
@@ -116,11 +139,66 @@ class TokenVault:
                 raise self._give_up(current, fence, refused)
             self._keep(current, fence, _Credentials(tokens.refresh_token, ()), wanted, tokens)
 
+    def connect(self, connection_id: str, secret: ExchangeLogin | str) -> None:
+        """Keep what opens a mailbox, the owner's login or a refresh token, in place of what there was.
+
+        Raises: Transient; NotFound if there is no such connection.
+        """
+        plain = secret.to_json() if isinstance(secret, ExchangeLogin) else _Credentials(secret, ()).to_json()
+        connection = self._read(connection_id)
+        with self._held(connection_id) as fence:
+            sealed = self.seal(connection.tenant_id, connection_id, "credentials", plain)
+            with self._store.transaction() as tx:
+                kept = tx.save_credentials(connection_id, fence, sealed, self._now())
+        if not kept:
+            raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
+        self._no_longer_remember(connection_id)
+
+    def seal_service_account(self, tenant_id: str, organization_id: str, login: ExchangeLogin) -> bytes:
+        """Seal the login that impersonates the people of an organization, to be kept with it. Raises: as seal."""
+        return self.seal(tenant_id, organization_id, "service_account", login.to_json())
+
+    def exchange_login(self, connection_id: str) -> ExchangeLogin:
+        """Return how to sign in for this mailbox.
+
+        Raises: NeedsReauth if it is not connected, or no longer; Transient; NotFound if there is no such connection.
+        """
+        with self._store.transaction(reading=True) as tx:
+            connection = tx.connection(connection_id)
+            organization = tx.organization_of(connection.user_id)
+            refused = tx.refusal_of_service_account(organization.id)
+        if organization.access_type != "exchange_impersonation":
+            return ExchangeLogin.from_json(self._opened(connection))
+        if connection.state != "active" or refused is not None or organization.service_account is None:
+            reason = connection.reason or refused or "The service account for Exchange is not set up."
+            raise NeedsReauth(reason, connection=connection_id)
+        plain = self.open(connection.tenant_id, organization.id, "service_account", organization.service_account)
+        return replace(ExchangeLogin.from_json(plain), impersonates=True)
+
+    def refused(self, connection: Connection, error: NeedsReauth) -> None:
+        """Act on the word of a mailbox (`error`) that it no longer takes what was handed out since `connection` was read.
+
+        Tokens are renewed; returns when there is a new one, or somebody else renewed them. A password is not handed out again,
+        since trying on would lock the account; one of a service account to nobody in the organization.
+
+        Raises: NeedsReauth, noted on the connection, if a person is needed; Transient; Rejected as access_token.
+        """
+        self._no_longer_remember(connection.id)
+        with self._held(connection.id) as fence:
+            current = self._read(connection.id)
+            if (current.credentials, current.since) != (connection.credentials, connection.since):
+                return
+            if current.provider not in self._sign_ins:
+                raise self._give_up(current, fence, error)
+            credentials = self._credentials(current)
+            if credentials.tokens:
+                self._renew(current, fence, replace(credentials, tokens=()), credentials.tokens[0].scopes)
+
     def access_token(self, connection_id: str, scopes: Iterable[str]) -> str:
         """Return a token valid for at least 60 s, refreshed under the connection's lease if needed.
 
         Raises: NeedsReauth if a person must sign in, which is also noted on the connection; Transient; NotFound if there is no
-        such connection; Rejected if Entra finds our request wrong.
+        such connection; Rejected if the sign-in service finds our request wrong.
         """
         wanted = frozenset(scopes)
         found = self._recall(connection_id, wanted)
@@ -140,9 +218,7 @@ class TokenVault:
         with self._held(connection_id) as fence, self._store.transaction() as tx:
             if tx.save_credentials(connection_id, fence, None, self._now()):
                 tx.set_connection_state(connection_id, "needs_reauth", "The mailbox is not connected.", self._now())
-        with self._lock:
-            for key in [key for key in self._remembered if key[0] == connection_id]:
-                del self._remembered[key]
+        self._no_longer_remember(connection_id)
 
     def new_data_key(self) -> bytes:
         """Return a fresh data key for a tenant that is being made, wrapped."""
@@ -177,10 +253,14 @@ class TokenVault:
 
     def _credentials(self, connection: Connection) -> _Credentials:
         """Raises: NeedsReauth if the connection is not open."""
+        return _Credentials.from_json(self._opened(connection))
+
+    def _opened(self, connection: Connection) -> bytes:
+        """Raises: NeedsReauth if the connection is not open."""
         if connection.state != "active" or connection.credentials is None:
             reason = connection.reason or "The mailbox is not connected. Please sign in again."
             raise NeedsReauth(reason, connection=connection.id)
-        return _Credentials.from_json(self.open(connection.tenant_id, connection.id, "credentials", connection.credentials))
+        return self.open(connection.tenant_id, connection.id, "credentials", connection.credentials)
 
     def _stored(self, connection: Connection, scopes: frozenset[str]) -> _AccessToken | None:
         found = self._credentials(connection).usable(scopes, self._now())
@@ -203,6 +283,11 @@ class TokenVault:
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
 
+    def _no_longer_remember(self, connection_id: str) -> None:
+        with self._lock:
+            for key in [key for key in self._remembered if key[0] == connection_id]:
+                del self._remembered[key]
+
     def _wrapped_key(self, tenant_id: str) -> bytes:
         now = self._now()
         with self._lock:
@@ -222,12 +307,15 @@ class TokenVault:
             found = self._stored(connection, scopes)
             if found is not None:
                 return found
-            credentials = self._credentials(connection)
-            try:
-                tokens = self._entra.refresh(credentials.refresh_token, connection.issuer_tenant, scopes)
-            except NeedsReauth as error:
-                raise self._give_up(connection, fence, error) from error
-            return self._keep(connection, fence, credentials, scopes, tokens)
+            return self._renew(connection, fence, self._credentials(connection), scopes)
+
+    def _renew(self, connection: Connection, fence: int, credentials: _Credentials, scopes: frozenset[str]) -> _AccessToken:
+        sign_in = self._sign_ins[connection.provider]
+        try:
+            tokens = sign_in.refresh(credentials.refresh_token, connection.issuer_tenant, scopes)
+        except NeedsReauth as error:
+            raise self._give_up(connection, fence, error) from error
+        return self._keep(connection, fence, credentials, scopes, tokens)
 
     def _keep(
         self, connection: Connection, fence: int, old: _Credentials, scopes: frozenset[str], tokens: Tokens

@@ -1,9 +1,10 @@
-"""Who is calling: judge the access tokens that Microsoft Entra issues for our API.
+"""Who is calling: judge the tokens by which people of Microsoft Entra and of Google call our API.
 
-The signing keys come from the authority's metadata and are cached; a `kid` we do not know makes us look again, at most once a
-minute, so that forged ones cause no storm. Everything is checked against exact values: RS256 only, our audience, the issuer
-of the token's own tenant, version 2.0, a delegated scope, an authorised client, times. Header members that point to keys are
-refused. Sources: Entra "access tokens", "access token claims reference" (domain page outlook.md 2.3).
+Which service made a token, its issuer says; from then on only that service's rules (`EntraIssuer`, `GoogleIssuer`) and its own
+keys count. The keys are cached; a `kid` we do not know makes us look again, at most once a minute, so that forged ones cause no
+storm. Everything is checked against exact values: RS256 only, issuer, audience, purpose, times. Header members that point to
+keys are refused. Sources: Entra "access tokens", "access token claims reference" (domain page outlook.md 2.3); Google "OpenID
+Connect", "Authenticate with a backend server" (gmail.md 1.4).
 
 A token that was judged good is known again by its SHA-256 and not judged anew, which saves a millisecond of every request. That
 weakens nothing: the digest is of the whole token, so another signature or another claim is another token; nothing is kept of
@@ -12,7 +13,8 @@ that signed it is, so that withdrawing a key, and each fetching of the keys (hou
 no token, and says only what the token says: whether the person may come in is asked of the database each time.
 
 It does not decide whether the tenant or the person is known to us; that is services.provisioning. The address in the claims is
-for display only: an identity is (tenant, subject).
+for display only: an identity is (tenant, subject). A tenant of Entra is a GUID and one of Google a domain, so none can pass for
+the other.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import jwt
 from jwt.algorithms import RSAAlgorithm
@@ -54,52 +56,59 @@ _MIN_KEY_BITS = 2048
 _REMEMBERED = 5_000  # tokens judged good, the least recently used goes first
 _HEADER = frozenset({"alg", "typ", "kid", "x5t"})
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DOMAIN = re.compile(r"(?=.{4,80}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
+_GOOGLE_ACCOUNT = re.compile(r"[0-9]{1,40}")  # Google promises ASCII of up to 255 characters, and gives 21 digits
 _OURS = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss", "verify_sub", "verify_jti")
 _ONLY_SIGNATURE: Any = dict.fromkeys(_OURS, False)  # the rest is checked here, by our clock and exactly
 
 log = logs.get(__name__)
 
 
+Service = Literal["entra", "google"]
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a good token says. The identity is `tenant` and `subject`; nothing else of it may decide what somebody may do."""
 
+    service: Service  # whose token it is: only Entra's can be exchanged for access to a mailbox
     issuer: str
-    tenant: str  # Entra tenant id (`tid`), a lower-case GUID
-    subject: str  # Entra object id (`oid`), a lower-case GUID
-    email: str = field(repr=False)  # preferred_username: may change, may be empty, proves nothing
+    tenant: str  # Entra's tenant id (`tid`), a lower-case GUID, or Google's (`hd`), the domain of a Workspace
+    subject: str  # Entra's object id (`oid`), a lower-case GUID, or Google's account (`sub`)
+    email: str = field(repr=False)  # may change, may be empty, proves nothing
     name: str = field(repr=False)
     expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class Key:
     public: Any
     issuer: str | None  # the issuer it is good for, may hold {tenantid}; None: any
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What is kept of a token that was good: what it says, its times, and the key that signed it."""
+class Issuer(Protocol):
+    """A sign-in service whose tokens are taken. What it gives and takes is unpacked JSON, of which nothing is sure."""
 
-    kid: str
-    key: _Key
-    times: Mapping[str, int]
-    claims: Claims
+    service: Service
+
+    def made(self, issuer: str) -> bool:
+        """Say whether a token whose `iss` is this has to be judged by this service's rules."""
+
+    def published(self) -> Any:
+        """Return the keys as the service publishes them (RFC 7517, "keys"). Raises: Transient, Rejected."""
+
+    def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
+        """Return tenant, subject and address. Raises: NeedsReauth unless the claims are those of a token for us."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    by_id: Mapping[str, _Key]
-    fetched_at: datetime
-
-
-class Verifier:
-    """Judges bearer tokens. Thread-safe; one per process, since it holds the keys.
+class EntraIssuer:
+    """Access tokens of version 2.0 for our API, of any tenant, delegated by a person to a client that may hold them.
 
     `authority` is the sign-in origin without tenant; `audience` holds our client id and, if used, our api:// URI. Clients other
     than ourselves (by the client ids in `audience`) and `clients` may not hold tokens for us.
     """
+
+    service: Service = "entra"
 
     def __init__(
         self,
@@ -108,31 +117,116 @@ class Verifier:
         authority: str,
         audience: frozenset[str],
         required_scope: str = "access_as_user",
-        now: Callable[[], datetime],
         clients: frozenset[str] = OFFICE_CLIENTS,
     ) -> None:
         self._gateway = gateway
         self._authority = authority.rstrip("/")
         self._audience = audience - {""}  # an installation without a client id must not accept tokens without an audience
         self._scope = required_scope
-        self._now = now
         self._clients = clients | {name for name in audience if _GUID.fullmatch(name)}
+
+    def made(self, issuer: str) -> bool:
+        return issuer.startswith(self._authority + "/")
+
+    def published(self) -> Any:
+        metadata = _get(self._gateway, f"{self._authority}/common/v2.0/.well-known/openid-configuration")
+        if metadata.get("issuer") != f"{self._authority}/{{tenantid}}/v2.0":
+            raise Transient("The sign-in service describes itself by another issuer.")
+        jwks_uri = _text(metadata, "jwks_uri")
+        if not jwks_uri.startswith(self._authority + "/"):
+            raise Transient("The sign-in service keeps its keys elsewhere.")
+        return _get(self._gateway, jwks_uri).get("keys")
+
+    def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
+        tenant = self._origin(claims, key)
+        self._check_purpose(claims)
+        return tenant, _text(claims, "oid"), _text(claims, "preferred_username")
+
+    def _origin(self, claims: Mapping[str, Any], key: Key) -> str:
+        """The issuer must be that of the token's own tenant, and the key must be good for that issuer."""
+        tenant, issuer = _text(claims, "tid"), _text(claims, "iss")
+        if not _GUID.fullmatch(tenant) or not _GUID.fullmatch(_text(claims, "oid")):
+            raise _refused("it names no tenant or person")
+        if issuer != f"{self._authority}/{tenant}/v2.0":
+            raise _refused("another issuer made it")
+        if key.issuer is not None and key.issuer.replace("{tenantid}", tenant) != issuer:
+            raise _refused("its key belongs to another issuer")
+        return tenant
+
+    def _check_purpose(self, claims: Mapping[str, Any]) -> None:
+        """An access token for our API, for a person, held by a client that may: no id token, no Graph token, no daemon's."""
+        if _text(claims, "aud") not in self._audience:
+            raise _refused("it was issued for another service")
+        if claims.get("ver") != "2.0":
+            raise _refused("it is not of version 2.0")
+        if self._scope not in _text(claims, "scp").split(" "):
+            raise _refused("it does not allow to act as the person here")
+        if _text(claims, "azp") not in self._clients:
+            raise _refused("another application holds it")
+
+
+class GoogleIssuer:
+    """ID tokens that an add-on of ours got for a person of a Google Workspace; accounts without one (gmail.com) are refused.
+
+    `issuer` is Google's origin, with which a token may name it or without the "https://"; `audience` holds the OAuth client ids
+    of our add-ons.
+    """
+
+    service: Service = "google"
+
+    def __init__(self, gateway: Gateway, *, issuer: str, keys_url: str, audience: frozenset[str]) -> None:
+        self._gateway = gateway
+        self._issuers = frozenset({issuer.rstrip("/"), issuer.rstrip("/").removeprefix("https://")})
+        self._keys_url = keys_url
+        self._audience = audience - {""}
+
+    def made(self, issuer: str) -> bool:
+        return issuer in self._issuers
+
+    def published(self) -> Any:
+        return _get(self._gateway, self._keys_url).get("keys")
+
+    def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
+        tenant, subject = _text(claims, "hd"), _text(claims, "sub")
+        if _text(claims, "aud") not in self._audience:
+            raise _refused("it was issued for another service")
+        if not _DOMAIN.fullmatch(tenant) or not _GOOGLE_ACCOUNT.fullmatch(subject):
+            raise _refused("it names no organization or person")
+        if claims.get("email_verified") is not True:
+            raise _refused("Google has not verified its address")
+        return tenant, subject, _text(claims, "email")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What is kept of a token that was good: what it says, its times, and the key that signed it."""
+
+    keys: _KeyRing
+    kid: str
+    key: Key
+    times: Mapping[str, int]
+    claims: Claims
+
+
+class Verifier:
+    """Judges bearer tokens of these services. Thread-safe; one per process, since it holds the keys."""
+
+    def __init__(self, issuers: Sequence[Issuer], now: Callable[[], datetime]) -> None:
+        self._rings = [_KeyRing(issuer, now) for issuer in issuers]
+        self._now = now
         self._lock = threading.Lock()
-        self._keys: _Keys | None = None
-        self._tried_at: datetime | None = None
-        self._failure: SsiError | None = None
         self._judged: OrderedDict[bytes, _Judged] = OrderedDict()  # by SHA-256 of the token
 
     def verify(self, bearer: str) -> Claims:
         """Return what the token says of its holder.
 
-        Raises: NeedsReauth if it is not good (any more); Transient if the authority's keys cannot be fetched.
+        Raises: NeedsReauth if it is not good (any more); Transient if its service's keys cannot be fetched.
         """
         if len(bearer) > _MAX_TOKEN or not bearer.isascii():  # an encoding error would carry the token into the log
             raise _refused("it is not a token")
         digest = hashlib.sha256(bearer.encode("ascii")).digest()
         judged = self._recall(digest)
-        if judged is None or self._key(judged.kid) is not judged.key:
+        if judged is None or judged.keys.key(judged.kid) is not judged.key:
             judged = self._judge(bearer)
             self._remember(digest, judged)
         else:
@@ -141,24 +235,36 @@ class Verifier:
 
     def _judge(self, bearer: str) -> _Judged:
         kid = _key_id(bearer)
-        key = self._key(kid)
+        ring = self._ring_of(bearer)
+        key = ring.key(kid)
         try:
             claims = jwt.decode(bearer, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE)
         except (jwt.PyJWTError, ValueError) as error:
             raise _refused("its signature is not good") from error
         times = _times(claims)
         self._check_times(times)
-        self._check_origin(claims, key)
-        self._check_purpose(claims)
+        tenant, subject, email = ring.issuer.judge(claims, key)
         said = Claims(
+            service=ring.issuer.service,
             issuer=claims["iss"],
-            tenant=claims["tid"],
-            subject=claims["oid"],
-            email=_text(claims, "preferred_username"),
+            tenant=tenant,
+            subject=subject,
+            email=email,
             name=_text(claims, "name"),
             expires_at=datetime.fromtimestamp(times["exp"], UTC),
         )
-        return _Judged(kid, key, times, said)
+        return _Judged(ring, kid, key, times, said)
+
+    def _ring_of(self, bearer: str) -> _KeyRing:
+        """Choose by what the token says of itself, of which nothing is trusted but the choice among our own services."""
+        try:
+            claimed = jwt.decode(bearer, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise _refused("it is not a token") from error
+        ring = next((ring for ring in self._rings if ring.issuer.made(_text(claimed, "iss"))), None)
+        if ring is None:
+            raise _refused("another issuer made it")
+        return ring
 
     def _recall(self, digest: bytes) -> _Judged | None:
         with self._lock:
@@ -180,28 +286,26 @@ class Verifier:
         if times["iat"] > now + _LEEWAY_S or times.get("nbf", 0) > now + _LEEWAY_S:
             raise _refused("it is not valid yet")
 
-    def _check_origin(self, claims: Mapping[str, Any], key: _Key) -> None:
-        """The issuer must be that of the token's own tenant, and the key must be good for that issuer."""
-        tenant, issuer = _text(claims, "tid"), _text(claims, "iss")
-        if not _GUID.fullmatch(tenant) or not _GUID.fullmatch(_text(claims, "oid")):
-            raise _refused("it names no tenant or person")
-        if issuer != f"{self._authority}/{tenant}/v2.0":
-            raise _refused("another issuer made it")
-        if key.issuer is not None and key.issuer.replace("{tenantid}", tenant) != issuer:
-            raise _refused("its key belongs to another issuer")
 
-    def _check_purpose(self, claims: Mapping[str, Any]) -> None:
-        """An access token for our API, for a person, held by a client that may: no id token, no Graph token, no daemon's."""
-        if _text(claims, "aud") not in self._audience:
-            raise _refused("it was issued for another service")
-        if claims.get("ver") != "2.0":
-            raise _refused("it is not of version 2.0")
-        if self._scope not in _text(claims, "scp").split(" "):
-            raise _refused("it does not allow to act as the person here")
-        if _text(claims, "azp") not in self._clients:
-            raise _refused("another application holds it")
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    by_id: Mapping[str, Key]
+    fetched_at: datetime
 
-    def _key(self, kid: str) -> _Key:
+
+class _KeyRing:
+    """The keys of one service, fetched when they are needed and kept for a while. Thread-safe."""
+
+    def __init__(self, issuer: Issuer, now: Callable[[], datetime]) -> None:
+        self.issuer = issuer
+        self._now = now
+        self._lock = threading.Lock()
+        self._keys: _Keys | None = None
+        self._tried_at: datetime | None = None
+        self._failure: SsiError | None = None
+
+    def key(self, kid: str) -> Key:
+        """Raises: NeedsReauth if the service has no such key; Transient if that cannot be told."""
         with self._lock:
             keys = self._keys
             if keys is None or self._now() - keys.fetched_at > _FRESH or kid not in keys.by_id:
@@ -222,35 +326,30 @@ class Verifier:
                 self._failure = None
             except SsiError as error:
                 if self._failure is None:
-                    log.warning("signing keys cannot be fetched", authority=self._authority, kept=keys is not None)
+                    log.warning("signing keys cannot be fetched", service=self.issuer.service, kept=keys is not None)
                 self._failure = error
         if keys is not None and now - keys.fetched_at > _STALE:
             return None
         return keys
 
-    def _fetch(self) -> dict[str, _Key]:
-        metadata = self._get(f"{self._authority}/common/v2.0/.well-known/openid-configuration")
-        if metadata.get("issuer") != f"{self._authority}/{{tenantid}}/v2.0":
-            raise Transient("The sign-in service describes itself by another issuer.")
-        jwks_uri = _text(metadata, "jwks_uri")
-        if not jwks_uri.startswith(self._authority + "/"):
-            raise Transient("The sign-in service keeps its keys elsewhere.")
-        entries = self._get(jwks_uri).get("keys")
+    def _fetch(self) -> dict[str, Key]:
+        entries = self.issuer.published()
         found = dict(filter(None, map(_read_key, entries if isinstance(entries, list) else [])))
         if not found:
             raise Transient("The sign-in service publishes no keys.")
         return found
 
-    def _get(self, url: str) -> dict[str, Any]:
-        reply = self._gateway.send("GET", url, max_bytes=1024 * 1024)
-        raise_for_busy(reply, self._gateway.peer, changes=False)
-        try:
-            body = json.loads(reply.content)
-        except ValueError:
-            body = None
-        if reply.status != 200 or not isinstance(body, dict):
-            raise Transient("The sign-in service did not describe itself.")
-        return body
+
+def _get(gateway: Gateway, url: str) -> dict[str, Any]:
+    reply = gateway.send("GET", url, max_bytes=1024 * 1024)
+    raise_for_busy(reply, gateway.peer, changes=False)
+    try:
+        body = json.loads(reply.content)
+    except ValueError:
+        body = None
+    if reply.status != 200 or not isinstance(body, dict):
+        raise Transient("The sign-in service did not describe itself.")
+    return body
 
 
 def _key_id(bearer: str) -> str:
@@ -274,7 +373,7 @@ def _times(claims: Mapping[str, Any]) -> dict[str, int]:
     return times
 
 
-def _read_key(entry: Any) -> tuple[str, _Key] | None:
+def _read_key(entry: Any) -> tuple[str, Key] | None:
     """Return a published key by its id; None for one that is not meant, or not fit, for RS256 signatures."""
     if not isinstance(entry, dict) or entry.get("kty") != "RSA" or not isinstance(entry.get("kid"), str):
         return None
@@ -287,7 +386,7 @@ def _read_key(entry: Any) -> tuple[str, _Key] | None:
     issuer = entry.get("issuer")
     if public.key_size < _MIN_KEY_BITS or not (issuer is None or isinstance(issuer, str)):
         return None
-    return entry["kid"], _Key(public, issuer)
+    return entry["kid"], Key(public, issuer)
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

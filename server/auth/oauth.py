@@ -1,8 +1,9 @@
-"""Microsoft Entra's token endpoint, through msal: on-behalf-of and refresh.
+"""The token endpoints of sign-in services: Microsoft Entra's, through msal (on-behalf-of and refresh), and Google's (refresh).
 
 msal keeps refresh tokens to itself, in its token cache; each call here gets a fresh application with a fresh cache, from which
 the refresh token is read, so nothing is shared between users. msal's transport is our Gateway: proxy, authorities and errors
-are the same as everywhere. Keeping and sharing of tokens is the TokenVault's business.
+are the same as everywhere. Google needs one form and one answer, so no library. Keeping and sharing of tokens is the
+TokenVault's business.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import msal
 
@@ -50,6 +51,18 @@ class Tokens:
     scopes: frozenset[str]  # as granted
 
 
+class SignIn(Protocol):
+    """A service at which a refresh token buys access tokens."""
+
+    def refresh(self, refresh_token: str, tenant: str, scopes: Iterable[str]) -> Tokens:
+        """Get a new access token for all of `scopes`, and perhaps a new refresh token, which then replaces the old one.
+
+        `tenant` is the connection's.
+
+        Raises: NeedsReauth if the person must sign in or consent; Transient; Rejected if the service finds our request wrong.
+        """
+
+
 class Entra:
     """Our application at Microsoft's sign-in service. Thread-safe.
 
@@ -77,10 +90,7 @@ class Entra:
         return self._ask(tenant, lambda app: app.acquire_token_on_behalf_of(assertion, list(scopes)))
 
     def refresh(self, refresh_token: str, tenant: str, scopes: Iterable[str]) -> Tokens:
-        """Get a new access token, and mostly a new refresh token, which then replaces the old one.
-
-        Raises: as on_behalf_of.
-        """
+        """Implements SignIn; mostly there is a new refresh token."""
         return self._ask(tenant, lambda app: app.acquire_token_by_refresh_token(refresh_token, list(scopes)))
 
     def _ask(self, tenant: str, question: Callable[[Any], dict[str, Any]]) -> Tokens:
@@ -105,8 +115,56 @@ class Entra:
         )
 
 
+class Google:
+    """Our OAuth client at Google. Thread-safe.
+
+    A refresh has no new refresh token in its answer; a grant that ended for whatever reason (revoked, unused for six months,
+    password changed, ended by the organization) is one `invalid_grant` (gmail.md 5).
+    """
+
+    def __init__(self, token_url: str, client_id: str, client_secret: str, gateway: Gateway, now: Callable[[], datetime]) -> None:
+        self._token_url = token_url
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._gateway = gateway
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"<Google {self._client_id} at {self._token_url}>"
+
+    def refresh(self, refresh_token: str, tenant: str, scopes: Iterable[str]) -> Tokens:
+        """Implements SignIn. People choose on Google's page what they allow: a grant that lacks one of `scopes` is none."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        form |= {"client_id": self._client_id, "client_secret": self._client_secret}
+        asked_at = self._now()
+        # Not a write in the Gateway's sense: the refresh token stays good, so an exchange whose answer was lost may be repeated.
+        reply = self._gateway.send("POST", self._token_url, data=form, max_bytes=_MAX_BYTES, is_write=False)
+        answer = _readable(reply, self._gateway.peer, "Google")
+        if "error" in answer:
+            self._refuse(answer)
+        token, life = answer.get("access_token"), answer.get("expires_in")
+        granted = frozenset(str(answer.get("scope", "")).split())
+        if not isinstance(token, str) or type(life) is not int:
+            raise Transient("Google's sign-in service sent an answer that cannot be read.")
+        if not granted.issuperset(scopes):
+            raise NeedsReauth("Google was not allowed to give this product all that it needs of the mailbox.")
+        return Tokens(token, None, asked_at + timedelta(seconds=life), granted)
+
+    def _refuse(self, answer: Mapping[str, Any]) -> NoReturn:
+        """Translate an error answer (RFC 6749 section 5.2)."""
+        error = str(answer["error"])[:40]
+        if error in _ASK_PERSON:
+            raise NeedsReauth("The permission to use the Google mailbox has ended.")
+        if error in _LATER:
+            raise Transient("Google's sign-in service is not available right now.")
+        log.error("sign-in service refuses us", error=error)
+        if error in _OUR_CREDENTIALS:
+            raise Transient("Google's sign-in service does not accept this server; its administrator must renew its secret.")
+        raise Rejected("Google's sign-in service refuses the request.")
+
+
 def _raise_for(answer: Mapping[str, Any]) -> NoReturn:
-    """Translate an error answer of the token endpoint (RFC 6749 section 5.2, with Entra's AADSTS numbers)."""
+    """Translate an error answer of Entra's token endpoint (RFC 6749 section 5.2, with Entra's AADSTS numbers)."""
     error, numbers = answer["error"], answer.get("error_codes") or [0]
     if error in _ASK_PERSON:
         reason = next((_REASONS[n] for n in numbers if n in _REASONS), "The sign-in to Microsoft 365 is no longer good.")
@@ -174,12 +232,17 @@ class _MsalHttp:
         """Nothing to close; the Gateway is shared."""
 
     def _judged(self, reply: Reply) -> _Response:
-        raise_for_busy(reply, self._gateway.peer, changes=False)
-        try:
-            text = reply.content.decode()
-            is_object = isinstance(json.loads(text), dict)
-        except ValueError:
-            is_object = False
-        if reply.status >= 500 or not is_object:
-            raise Transient("Microsoft's sign-in service sent an answer that cannot be read.")
-        return _Response(reply.status, text, dict(reply.headers))
+        _readable(reply, self._gateway.peer, "Microsoft")
+        return _Response(reply.status, reply.content.decode(), dict(reply.headers))
+
+
+def _readable(reply: Reply, peer: str, whose: str) -> dict[str, Any]:
+    """Return the JSON object that a sign-in service answered with, be it an error. Raises: Transient if it is none."""
+    raise_for_busy(reply, peer, changes=False)
+    try:
+        answer = json.loads(reply.content.decode())
+    except ValueError:
+        answer = None
+    if reply.status >= 500 or not isinstance(answer, dict):
+        raise Transient(f"{whose}'s sign-in service sent an answer that cannot be read.")
+    return answer

@@ -1,4 +1,4 @@
-"""Marks: what a category (Outlook, Exchange) or label (Gmail) of ours says about a message.
+"""Marks: what a category (Outlook, Exchange) or label (Gmail) of ours says about an item. Folders: where our items lie.
 
 A message carries at most one mark at a time, and beside an error a colourless category with the short reason. Code knows
 marks by id; their names are data, kept per mailbox, so that they can be localized. Pure rules; `server.mail` applies them.
@@ -7,11 +7,12 @@ marks by id; their names are data, kept per mailbox, so that they can be localiz
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 MarkId = Literal["share", "pending", "saved", "error", "account", "individual_customer", "visit"]
+FolderId = Literal["emails", "contacts", "accounts", "individual_customers"]
 SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
 
 
@@ -23,26 +24,42 @@ class Mark:
     name: str
     color: str  # "preset0".."preset24"
     aliases: tuple[str, ...] = ()
+    label: str = ""  # its name where marks are labels, a "/" making a tree; "": there it is none
 
 
 MARKS: Mapping[MarkId, Mark] = {
     mark.id: mark
     for mark in (
-        Mark("share", "SAP Cloud for Customer SSI", "preset4", ("SAP Cloud for Customer",)),
-        Mark("pending", "Pending in SAP Cloud for Customer SSI", "preset3"),
-        Mark("saved", "Saved in SAP Cloud for Customer SSI", "preset19"),
-        Mark("error", "Error in SAP Cloud for Customer SSI", "preset0"),
+        Mark("share", "SAP Cloud for Customer SSI", "preset4", ("SAP Cloud for Customer",), "SAP E-Mails"),
+        Mark("pending", "Pending in SAP Cloud for Customer SSI", "preset3", label="SAP E-Mails/Pending"),
+        Mark("saved", "Saved in SAP Cloud for Customer SSI", "preset19", label="SAP E-Mails/Saved"),
+        Mark("error", "Error in SAP Cloud for Customer SSI", "preset0", label="SAP E-Mails/Sync Error"),
         Mark("account", "Account", "preset5"),
         Mark("individual_customer", "Individual Customer", "preset7"),
         Mark("visit", "Visit", "preset8"),
     )
 }
 
+FOLDERS: Mapping[FolderId, str] = {
+    "emails": "SAP E-Mails",
+    "contacts": "SAP Contacts",
+    "accounts": "SAP Accounts",
+    "individual_customers": "SAP Individual Customers",
+}
+"""Our folders and their English names; all but the first hold contacts. At Google, the first is a label, the others groups."""
+
 STATE_MARKS: tuple[MarkId, ...] = ("share", "pending", "saved", "error")
 """Marks that tell the state of a save: setting one removes the others."""
 
 REASON_PREFIX = "SSI: "
 REASON_LENGTH = 60  # characters; a category is read in a list, beside others
+
+
+def names_for(capabilities: Collection[str]) -> Mapping[MarkId, str]:
+    """Return the English names of the marks in a mailbox that can do this, see `server.mail.Capability`."""
+    if "labels" in capabilities:
+        return {mark.id: mark.label for mark in MARKS.values() if mark.label}
+    return {mark.id: mark.name for mark in MARKS.values()}
 
 
 def mark_for(state: SaveState) -> MarkId | None:

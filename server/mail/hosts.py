@@ -100,8 +100,12 @@ class _Line:
         self._was_cut = False
 
     def hold(self, connected: socket.socket) -> None:
+        """Raises: OSError if it was cut before there was a connection."""
         self.let_go()
         self._handle = connected.dup()
+        if self._was_cut:
+            connected.close()
+            raise OSError("The deadline has passed.")
 
     def let_go(self) -> None:
         if self._handle is not None:

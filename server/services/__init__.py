@@ -11,10 +11,11 @@ from threading import BoundedSemaphore
 from server.auth import TokenVault
 from server.auth.identity import Claims, Verifier
 from server.c4c import C4C, DeepLinks
-from server.mail import Mailbox
+from server.mail import Capability, Mailbox
 from server.services.lookup_cache import LookupCache
 from server.store import Connection, Store
 from server.store import Principal as Principal
+from server.store import Provider as Provider
 from server.store import Tenant as Tenant
 
 LARGE_AT_ONCE = 2
@@ -49,6 +50,8 @@ class Deps:
     verifier: Verifier
     c4c: Callable[[Principal], C4C]  # C4C as that user
     mailbox: Callable[[Connection], Mailbox]
+    pause_mailbox: Callable[[Connection, float], None]  # for so many seconds nobody asks it
+    capabilities: Callable[[Provider], frozenset[Capability]]  # of the mailboxes there
     links: Callable[[Tenant], DeepLinks]  # where a tenant's records open
     now: Callable[[], datetime]
     sleep: Callable[[float], None]

@@ -2,9 +2,14 @@
 
 A provisioning document holds all of it, for `ssi provision`:
 
-    {"tenant": {"name", "identity_tenants": [tid], "c4c": {...C4CSettings}, "secrets": {...TenantSecrets}},
-     "organizations": [{"name", "access_type", "admin_contact", "profile": {...Profile}}],
-     "users": [{"organization", "email", "name", "c4c_user_id", "identity": {"tenant", "subject"}}]}
+    {"tenant": {"name", "identity_tenants": [...], "c4c": {...C4CSettings}, "secrets": {...TenantSecrets}},
+     "organizations": [{"name", "access_type", "admin_contact", "profile": {...Profile}, "service_account": {...login}}],
+     "users": [{"organization", "email", "name", "c4c_user_id", "identity": {"tenant", "subject"}, "mailbox": {...}}]}
+
+An identity's tenant is Entra's tenant id or the domain of a Google Workspace, its subject the object id or Google's account id.
+A login is {"url", "user", "password", "scheme"}; an organization under Exchange Impersonation needs one as `service_account`.
+A `mailbox` is {"provider": "exchange", ...login} for Exchange Direct Logon or {"provider": "google", "refresh_token"}; people at
+Microsoft 365, and those whom a service account impersonates, connect theirs by their first use.
 """
 
 from __future__ import annotations
@@ -20,13 +25,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from server.auth import TokenVault
+from server.auth import ExchangeLogin, TokenVault
 from server.c4c import Codes, DeepLinks
+from server.domain.hosts import is_exchange_online, server_url
 from server.domain.profile import Profile
 from server.errors import Forbidden, InvalidInput, NotFound
 from server.services import Deps
 from server.services.context import INDEXED
-from server.store import AccessType, C4CSettings, Tenant
+from server.store import AccessType, C4CSettings, Provider, Tenant, Transaction, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +76,31 @@ def add_tenant(
 
 
 def put_organization(
-    deps: Deps, tenant_name: str, name: str, access_type: str, admin_contact: str, profile: Mapping[str, Any]
+    deps: Deps,
+    tenant_name: str,
+    name: str,
+    access_type: str,
+    admin_contact: str,
+    profile: Mapping[str, Any],
+    service_account: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create an organization or change it. Raises: NotFound for an unknown tenant; InvalidInput."""
+    """Create an organization or change it; without a `service_account` it keeps the one that it has.
+
+    Raises: NotFound for an unknown tenant; InvalidInput.
+    """
+    login = None if service_account is None else _login(service_account, "service_account")
     if access_type not in get_args(AccessType):
         raise InvalidInput("access_type", "must be one of " + ", ".join(get_args(AccessType)))
     if "@" not in admin_contact:
         raise InvalidInput("admin_contact", "must be an e-mail address")
     with deps.store.transaction() as tx:
         tenant = tx.tenant(tenant_name)
-        tx.put_organization(tenant.id, name, access_type, admin_contact, Profile.from_json(profile))
+        organization_id = tx.put_organization(tenant.id, name, access_type, admin_contact, Profile.from_json(profile))
         tx.record("organization.put", deps.now(), tenant_id=tenant.id, user_id=None)
+    if login is not None:
+        sealed = deps.vault.seal_service_account(tenant.id, organization_id, login)
+        with deps.store.transaction() as tx:
+            tx.put_service_account(organization_id, sealed, deps.now())
 
 
 def add_user(
@@ -93,7 +113,7 @@ def add_user(
     c4c_user_id: str,
     identity: tuple[str, str] | None,
 ) -> str:
-    """Provision a person and return their user id. `identity` is (Entra tenant id, object id).
+    """Provision a person and return their user id. `identity` is (tenant, subject), see above.
 
     Raises: NotFound for an unknown tenant or organization; Conflict if address, UserID or identity is taken; InvalidInput.
     """
@@ -114,6 +134,25 @@ def add_user(
     return user_id
 
 
+def connect_mailbox(deps: Deps, tenant_name: str, email: str, mailbox: Mapping[str, Any]) -> None:
+    """Keep what opens a person's mailbox, in place of what there was. Raises: NotFound; InvalidInput; Transient."""
+    provider: Provider
+    secret: ExchangeLogin | str
+    match mailbox:
+        case {"provider": "exchange", **login}:
+            provider, secret = "exchange", _login(login, "mailbox")
+        case {"provider": "google", "refresh_token": str(token)} if token:
+            provider, secret = "google", token
+        case _:
+            raise InvalidInput("mailbox", "must be a login at Exchange or a refresh token of Google")
+    with deps.store.transaction() as tx:
+        user = _user(tx, tenant_name, email)
+        domain = user.email.rpartition("@")[2].lower()
+        connection = tx.put_connection(user, provider, user.email, domain, deps.now())
+        tx.record("mailbox.connect", deps.now(), tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
+    deps.vault.connect(connection.id, secret)
+
+
 def confirm_user(deps: Deps, user_id: str) -> None:
     """Ask C4C whether the stored UserID is who it says when it acts. Raises: Forbidden if not, and what C4C raises."""
     with deps.store.transaction(reading=True) as tx:
@@ -128,12 +167,9 @@ def confirm_user(deps: Deps, user_id: str) -> None:
 def set_user_enabled(deps: Deps, tenant_name: str, email: str, enabled: bool) -> None:
     """Switch a person on or off; sessions of a person who is off are refused from then on. Raises: NotFound."""
     with deps.store.transaction() as tx:
-        tenant = tx.tenant(tenant_name)
-        user = next((u for u in tx.users(tenant.id) if u.email.lower() == email.lower()), None)
-        if user is None:
-            raise NotFound(f"There is no user {email!r}.")
+        user = _user(tx, tenant_name, email)
         tx.set_user_enabled(user.id, enabled)
-        tx.record("user.enable" if enabled else "user.disable", deps.now(), tenant_id=tenant.id, user_id=user.id)
+        tx.record("user.enable" if enabled else "user.disable", deps.now(), tenant_id=user.tenant_id, user_id=user.id)
 
 
 def provision(deps: Deps, document: Mapping[str, Any]) -> None:
@@ -142,7 +178,13 @@ def provision(deps: Deps, document: Mapping[str, Any]) -> None:
     add_tenant(deps, tenant["name"], tenant["c4c"], tenant["identity_tenants"], tenant.get("secrets", {}))
     for entry in document["organizations"]:
         put_organization(
-            deps, tenant["name"], entry["name"], entry["access_type"], entry["admin_contact"], entry.get("profile", {})
+            deps,
+            tenant["name"],
+            entry["name"],
+            entry["access_type"],
+            entry["admin_contact"],
+            entry.get("profile", {}),
+            entry.get("service_account"),
         )
     for entry in document["users"]:
         identity = entry.get("identity")
@@ -155,6 +197,8 @@ def provision(deps: Deps, document: Mapping[str, Any]) -> None:
             c4c_user_id=entry["c4c_user_id"],
             identity=(identity["tenant"], identity["subject"]) if identity else None,
         )
+        if "mailbox" in entry:
+            connect_mailbox(deps, tenant["name"], entry["email"], entry["mailbox"])
 
 
 def examine(deps: Deps, tenant_name: str, email: str) -> dict[str, Any]:
@@ -170,6 +214,14 @@ def examine(deps: Deps, tenant_name: str, email: str) -> dict[str, Any]:
     problems = [] if me.user_id.upper() == principal.user.c4c_user_id else [f"C4C says the user is {me.user_id}"]
     problems += [f"unknown code {code}" for code in Codes.from_json(tenant.c4c.codes).unknown(c4c.code_lists())]
     return {"user_id": me.user_id, "locked": me.is_locked, "problems": problems}
+
+
+def _user(tx: Transaction, tenant_name: str, email: str) -> User:
+    """Raises: NotFound."""
+    found = next((u for u in tx.users(tx.tenant(tenant_name).id) if u.email.lower() == email.lower()), None)
+    if found is None:
+        raise NotFound(f"There is no user {email!r}.")
+    return found
 
 
 def new_signing_key(name: str, deps: Deps) -> tuple[str, str]:
@@ -188,6 +240,16 @@ def new_signing_key(name: str, deps: Deps) -> tuple[str, str]:
     )
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
     return pem, certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _login(data: Mapping[str, Any], place: str) -> ExchangeLogin:
+    login: ExchangeLogin = _of(ExchangeLogin, data, place)
+    url = server_url(login.url, f"{place}.url")
+    if is_exchange_online(url.hostname or ""):
+        raise InvalidInput(f"{place}.url", "This is Exchange Online, whose mailboxes are connected as Microsoft 365.")
+    if login.scheme not in ("ntlm", "basic") or login.impersonates or not (login.user and login.password):
+        raise InvalidInput(place, "must have a user, a password, and as scheme ntlm or basic")
+    return login
 
 
 def _settings(data: Mapping[str, Any]) -> C4CSettings:

@@ -25,12 +25,12 @@ from typing import Any, TypeVar
 from server import logs
 from server.c4c import C4C, ActivityDraft
 from server.domain import message as mail
-from server.domain.marks import MARKS, MarkId, SaveState, mark_for
+from server.domain.marks import MarkId, SaveState, mark_for, mark_of, names_for
 from server.domain.records import Activity, Record
 from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
-from server.mail import IdForm, Mailbox
+from server.mail import IdForm, Mailbox, MessageHead
 from server.services import Caller, Deps, Principal
-from server.services.connections import asking_c4c, mailbox_connection
+from server.services.connections import asking_c4c, asking_mailbox, mailbox_connection, not_connected, way_out
 from server.services.context import Item, is_linked, look_up
 from server.services.wishes import Material, Offered, Picked, Wish, check, draft_of, eml_refusal, offered, picked, split
 from server.store import CHANGE, Connection, DatabaseAway, LeaseLost, Save, SaveRequest
@@ -44,7 +44,6 @@ MAX_REASON = 400  # characters
 MAX_RUNS = 3  # how many newer wishes are taken up under one lease
 CHANGE_REFUSED = "change_refused"  # code of a saved request that could not be changed as its user wished
 HIDDEN = "hidden"  # code of a saved request whose activity C4C does not show to its user
-NAMES = {mark_id: mark.name for mark_id, mark in MARKS.items()}
 _POLL_S = 0.1
 OPEN: frozenset[SaveState] = frozenset({"pending", "unknown"})
 
@@ -108,7 +107,7 @@ def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
             before = tx.request_on(save.id, connection.user_id)
         was_saved = before is not None and before.state == "saved" and not _is_gone(deps, caller.principal, save)
         if before is not None and was_saved and before.wish_hash == wish_hash and before.code != CHANGE_REFUSED:
-            request, fence = _renew_mark(deps, before, material), None
+            request, fence = _renew_mark(deps, before, connection, material.head), None
         else:
             request, fence = _promise(deps, connection, item, save, wish, wish_hash, material)
         if request.next_due_at is not None:
@@ -169,10 +168,14 @@ def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, Material]
     """Read the message for the caller, whose own sign-in replaces the stored one if that is no longer good."""
     connection, patience_s = mailbox_connection(deps, caller), deps.limits.context_deadline_s
     try:
-        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form, patience_s)
-    except NeedsReauth:
+        with asking_mailbox(deps, connection) as mailbox:
+            return connection, _read(deps, mailbox, item.id, item.id_form, patience_s)
+    except NeedsReauth as error:
+        if connection.provider != "graph":  # there the caller's own sign-in is no key to the mailbox
+            raise not_connected(str(error)) from error
         connection = mailbox_connection(deps, caller, anew=True)
-        return connection, _read(deps, deps.mailbox(connection), item.id, item.id_form, patience_s)
+        with asking_mailbox(deps, connection) as mailbox:
+            return connection, _read(deps, mailbox, item.id, item.id_form, patience_s)
 
 
 def _read(deps: Deps, mailbox: Mailbox, item_id: str, id_form: IdForm, patience_s: float = 0.0) -> Material:
@@ -240,9 +243,11 @@ def _is_hidden(deps: Deps, principal: Principal, save: Save, activity_id: str) -
     return True
 
 
-def _renew_mark(deps: Deps, request: SaveRequest, material: Material) -> SaveRequest:
+def _renew_mark(deps: Deps, request: SaveRequest, connection: Connection, head: MessageHead) -> SaveRequest:
     """Have the mark set again if the message lost it; nothing else is to be done for a wish that was fulfilled."""
-    if not request.mark and NAMES["saved"] in material.head.categories:
+    kept = deps.cache.get(_names_key(connection))
+    names = kept.value if kept else names_for(deps.capabilities(connection.provider))
+    if not request.mark and any(mark_of(name, names) == "saved" for name in head.categories):
         return replace(request, next_due_at=None)
     with deps.store.transaction() as tx:
         tx.wake_request(request.id, deps.now(), mark="saved")
@@ -358,8 +363,8 @@ def _attempt(run: _Run, principal: Principal | None) -> None:
             run.fail("rejected", str(error))
         else:
             run.wait("pending", str(error))
-    except NeedsReauth:
-        run.fail("needs_sign_in", "Sign in again, then press Retry.")
+    except NeedsReauth as error:
+        run.fail(*way_out(run.connection, error))
     except Forbidden as error:
         run.fail(error.code, str(error))
     except _MessageGone as error:
@@ -421,8 +426,8 @@ class _Run:
         if mark is not None:
             reason = self.request.reason if mark == "error" else None
             try:
-                mailbox = self._mailbox()
-                mailbox.set_mark(self.request.item_ref, mark, reason=reason, names=self._names(mailbox))
+                with asking_mailbox(self.deps, self.connection) as mailbox:
+                    mailbox.set_mark(self.request.item_ref, mark, reason=reason, names=self._names(mailbox))
             except NotFound:
                 log.info("the message to mark is gone")
             except (Transient, Unknown, Conflict, NeedsReauth) as error:
@@ -472,7 +477,8 @@ class _Run:
         """Return the message, None if it is gone from the mailbox."""
         if self.material is None:
             try:
-                self.material = _read(self.deps, self._mailbox(), self.request.item_ref, "rest")
+                with asking_mailbox(self.deps, self.connection) as mailbox:
+                    self.material = _read(self.deps, mailbox, self.request.item_ref, "rest")
             except NotFound:
                 return None
             self.held.callback(self.material.close)
@@ -613,14 +619,13 @@ class _Run:
         row = f"{self.request.user_id}/{self.save.message_key}"
         return Wish.from_json(self.deps.vault.open(self.request.tenant_id, row, "payload", self.request.payload or b""))
 
-    def _mailbox(self) -> Mailbox:
-        return self.deps.mailbox(self.connection)
-
     def _names(self, mailbox: Mailbox) -> Mapping[MarkId, str]:
-        key = ("marks", self.connection.id)
+        """Return what the marks are called in this mailbox, having seen to it that they are there."""
+        key = _names_key(self.connection)
         kept = self.deps.cache.get(key)
         if kept is None:
-            names = mailbox.ensure_marks(NAMES)
+            ensured = mailbox.ensure_marks(names_for(mailbox.capabilities))
+            names = {mark: category.name for mark, category in ensured.items()}
             self.deps.cache.put(key, names)
             return names
         known: Mapping[MarkId, str] = kept.value
@@ -646,6 +651,10 @@ class _Run:
         asked = (error.retry_after_s if isinstance(error, Transient) else None) or 0.0
         due = None if gives_up else now + timedelta(seconds=max(asked, _backoff_s(attempts)))
         self._change(attempts=attempts, next_due_at=due)
+
+
+def _names_key(connection: Connection) -> tuple[str, str]:
+    return "marks", connection.id
 
 
 def _backoff_s(attempts: int) -> float:

@@ -83,6 +83,7 @@ class Organization:
     access_type: str
     admin_contact: str
     profile: Profile
+    service_account: bytes | None = field(default=None, repr=False)  # sealed; only the TokenVault opens it
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +114,13 @@ class Connection:
     id: str
     tenant_id: str
     user_id: str
-    provider: str
+    provider: Provider
     mailbox: str
     issuer_tenant: str
     state: str
     reason: str
     since: datetime
     credentials: bytes | None = field(repr=False)
-
-    @property
-    def entra_tenant(self) -> str:
-        return self.issuer_tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +280,24 @@ class Transaction:
         self._insert(t.organization, id=organization_id, tenant_id=tenant_id, name=name, **values)
         return organization_id
 
+    def put_service_account(self, organization_id: str, sealed: bytes, now: datetime) -> None:
+        """Keep how Exchange is signed in to for the organization; its connections begin anew, where it is what opens them."""
+        o, c = t.organization.c, t.connection.c
+        self._db.execute(t.organization.update().where(o.id == organization_id).values(service_account=sealed))
+        impersonating = sa.select(o.id).where(o.id == organization_id, o.access_type == "exchange_impersonation")
+        own = sa.select(t.user.c.id).where(t.user.c.organization_id.in_(impersonating))
+        opened = sa.and_(c.user_id.in_(own), c.provider == "exchange", c.state != "suspended")
+        self._db.execute(t.connection.update().where(opened).values(state="active", reason="", since=now))
+
+    def refusal_of_service_account(self, organization_id: str) -> str | None:
+        """Return why an organization's service account was refused since it was stored, None if it was not."""
+        row = self._first(queries.REFUSED_IN_ORGANIZATION, organization_id=organization_id, state="needs_reauth")
+        return None if row is None else str(row.reason)
+
+    def organization_of(self, user_id: str) -> Organization:
+        """Raises: NotFound."""
+        return _organization(self._one(queries.ORGANIZATION_OF, "There is no such user.", user_id=user_id))
+
     def organizations(self, tenant_id: str) -> list[Organization]:
         query = sa.select(t.organization).where(t.organization.c.tenant_id == tenant_id).order_by(t.organization.c.name)
         return [_organization(row) for row in self._db.execute(query)]
@@ -381,6 +396,9 @@ class Transaction:
     def connection_of(self, user_id: str, provider: str) -> Connection | None:
         row = self._first(queries.CONNECTION_OF, user_id=user_id, provider=provider)
         return None if row is None else _connection(row)
+
+    def connections_of(self, user_id: str) -> list[Connection]:
+        return [_connection(row) for row in self._db.execute(queries.CONNECTIONS_OF, {"user_id": user_id})]
 
     def lease_connection(self, connection_id: str, now: datetime, for_s: float) -> int | None:
         """Return a fence, or None while another holds the connection."""
@@ -697,7 +715,7 @@ def _tenant(row: Any) -> Tenant:
 
 def _organization(row: Any) -> Organization:
     profile = Profile.from_json(row.profile)
-    return Organization(row.id, row.tenant_id, row.name, row.access_type, row.admin_contact, profile)
+    return Organization(row.id, row.tenant_id, row.name, row.access_type, row.admin_contact, profile, row.service_account)
 
 
 def _user(row: Any) -> User:

@@ -38,9 +38,17 @@ def _bound(*columns: sa.Column[Any]) -> sa.ColumnElement[bool]:
 
 PRINCIPAL = _principal(_bound(t.identity.c.issuer_tenant, t.identity.c.subject))
 PRINCIPAL_OF = _principal(_bound(t.user.c.id))
+ORGANIZATION_OF = sa.select(t.organization).join(t.user).where(_bound(t.user.c.id))
 WRAPPED_KEY = sa.select(t.tenant.c.wrapped_key).where(_bound(t.tenant.c.id))
 
 CONNECTION = sa.select(t.connection).where(_bound(t.connection.c.id))
+CONNECTIONS_OF = sa.select(t.connection).where(_bound(t.connection.c.user_id)).order_by(t.connection.c.provider)
+REFUSED_IN_ORGANIZATION = (
+    sa.select(t.connection.c.reason)
+    .join(t.user, t.user.c.id == t.connection.c.user_id)
+    .where(_bound(t.user.c.organization_id, t.connection.c.state), t.connection.c.provider == "exchange")
+    .limit(1)
+)
 CONNECTION_OF = sa.select(t.connection).where(_bound(t.connection.c.user_id, t.connection.c.provider))
 
 SAVE = sa.select(t.save).where(_bound(t.save.c.id))

@@ -76,7 +76,7 @@ tenant = Table(
 identity_tenant = Table(
     "identity_tenant",
     metadata,
-    Column("issuer_tenant", String(80), primary_key=True),  # Entra tid that may sign in to this C4C tenant
+    Column("issuer_tenant", String(80), primary_key=True),  # Entra tid, or domain at Google, that may sign in to this C4C tenant
     _tenant(),
 )
 
@@ -89,6 +89,7 @@ organization = Table(
     Column("access_type", String(40), nullable=False),
     Column("admin_contact", String(320), nullable=False),
     Column("profile", JSON, nullable=False),
+    Column("service_account", LargeBinary),  # sealed: how Exchange's Impersonation signs in for its people
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -113,7 +114,7 @@ identity = Table(
     "identity",
     metadata,
     Column("issuer_tenant", String(80), primary_key=True),
-    Column("subject", String(80), primary_key=True),  # Entra oid; one identity belongs to one user
+    Column("subject", String(80), primary_key=True),  # Entra oid or Google sub; one identity belongs to one user
     _tenant(),
     _user(),
 )
@@ -124,13 +125,13 @@ connection = Table(
     Column("id", _ID, primary_key=True),
     _tenant(),
     _user(),
-    Column("provider", String(20), nullable=False),  # "graph"; later "exchange", "google"; "c4c" for Basic credentials
+    Column("provider", String(20), nullable=False),  # "graph", "exchange", "google"; later "c4c" for Basic credentials
     Column("mailbox", String(320), nullable=False),
     Column("issuer_tenant", String(80), nullable=False),
     Column("state", String(20), nullable=False),  # active, needs_reauth, suspended
     Column("reason", String(400), nullable=False),
     Column("since", UtcDateTime, nullable=False),
-    Column("credentials", LargeBinary),  # sealed refresh token or password
+    Column("credentials", LargeBinary),  # sealed refresh token, or address and password; see server.auth
     Column("fence", Integer, nullable=False),
     Column("lease_until", UtcDateTime),
     UniqueConstraint("user_id", "provider"),

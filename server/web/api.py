@@ -103,16 +103,17 @@ def blueprint(deps: Deps) -> APIBlueprint:
     def me() -> m.MeOut:
         principal = _caller().principal
         connection = in_time(lambda: connections.own_connection(deps, principal))
+        provider = connection.provider if connection else connections.provider_of(principal)
         return m.MeOut(
             user=m.PersonOut(name=principal.user.name, email=principal.user.email),
             tenant=principal.tenant.name,
             mailbox=m.MailboxOut(
                 address=connection.mailbox if connection else principal.user.email,
-                provider=connection.provider if connection else "graph",
+                provider=provider,
                 state=connection.state if connection else "not_connected",
                 reason=connection.reason if connection else "",
             ),
-            capabilities=["categories", "colors"],
+            capabilities=sorted(deps.capabilities(provider)),
             admin_contact=principal.organization.admin_contact,
             settings=m.PaneSettings(
                 leads_enabled=principal.organization.profile.leads_enabled,

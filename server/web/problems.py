@@ -78,9 +78,8 @@ def _of_tree(error: errors.SsiError) -> Response:
 
 def _with_contact(detail: str) -> str:
     """Say whom to ask, unless it is said or not known: being forbidden something is nothing that a person can mend."""
-    if "administrator" in detail or "caller" not in g:
-        return detail
-    return f"{detail} Ask your administrator, {g.caller.principal.organization.admin_contact}."
+    contact = g.caller.principal.organization.admin_contact if "caller" in g else ""
+    return detail if contact in detail else f"{detail} Ask your administrator, {contact}."
 
 
 def _of_http(error: HTTPException) -> Response:

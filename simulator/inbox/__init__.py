@@ -1,4 +1,5 @@
-"""A web mail client over the World's mailboxes that hosts the sidebar as Outlook on the web does.
+"""A web mail client over the World's mailboxes that hosts the sidebar as Outlook on the web does; to each mailbox it looks like
+the client of whoever hosts it: Outlook, an Exchange server's Outlook on the web, or Gmail.
 
 `/` is the client's page (static ES modules), `/api` its JSON, `/office.js` what the sidebar's page loads instead of
 Microsoft's script, `/world` the back door for tests and the developer bar, `/c4c/record` what a link into C4C opens.
@@ -15,21 +16,31 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, send_from_directory
 from werkzeug.exceptions import HTTPException
 
+from simulator.google.discovery import Description
+from simulator.google.mail import Gmail
 from simulator.inbox import backdoor, mailboxes, records
 from simulator.world import GetWorld, Person
 
 
-def create_app(get_world: GetWorld, *, sidebar_url: Callable[[], str], mint_token: Callable[[Person], str]) -> Flask:
+def create_app(
+    get_world: GetWorld,
+    *,
+    sidebar_url: Callable[[], str],
+    mint_token: Callable[[Person], str],
+    gmail: Gmail | None = None,
+) -> Flask:
     """Return the inbox's application.
 
     `sidebar_url` gives the address of the pane's page, asked anew for each page view, "" while there is no server;
-    `mint_token` gives an access token for the product's API for that person, what Office.auth.getAccessToken answers.
+    `mint_token` gives a token for the product's API for that person, what Office.auth.getAccessToken answers. `gmail` is what
+    answers at Google's port, so that both know the same of a label; without it the inbox has one of its own.
     """
     # Windows and slim images know no type for modules; a browser refuses one that is not JavaScript.
     mimetypes.add_type("text/javascript", ".js")
     app = Flask(__name__, static_folder="static", static_url_path="/static")
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
-    app.register_blueprint(mailboxes.blueprint(get_world, sidebar_url=sidebar_url, mint_token=mint_token))
+    gmail = gmail or Gmail(Description("gmail.v1").palette)
+    app.register_blueprint(mailboxes.blueprint(get_world, gmail, sidebar_url=sidebar_url, mint_token=mint_token))
     app.register_blueprint(backdoor.blueprint(get_world))
     app.register_blueprint(records.blueprint(get_world))
 

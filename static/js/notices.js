@@ -1,10 +1,10 @@
 /** What to say when there is something to say. The only place that knows error codes. */
 import { button, el, facts, icon } from "./dom.js";
 
-const CODES = ["offline", "unreachable", "timeout", "no_sso", "sign_in_needed", "not_provisioned", "busy", "item_changed"];
+const FINAL = ["no_sso", "not_provisioned", "mailbox_not_connected", "no_access"]; // trying again does not help
+const CODES = ["offline", "unreachable", "timeout", "sign_in_needed", "busy", "item_changed", ...FINAL];
 /** @type {Record<number, string>} */
 const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 429: "busy", 502: "away", 503: "away", 504: "away" };
-const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does not help
 
 /** A text's key; with _next for what to do. @type {(trouble: Trouble) => any} */
 const situationOf = ({ code, status }) => (CODES.includes(code) ? code : (STATUSES[status] ?? "fault"));

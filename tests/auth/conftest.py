@@ -8,13 +8,14 @@ import pytest
 
 from server.store import Store
 from simulator.world import Person, World
+from tests.auth.house import House
 from tests.auth.sign_in import Database, Line, SignIn
 
 
 @pytest.fixture(scope="session")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     line = Line(tmp_path_factory.mktemp("authority"))
-    with line.port:
+    with line.port, line.google_port:
         yield line
 
 
@@ -25,7 +26,7 @@ def sign_in(line: Line) -> SignIn:
         Person("Mara Lind", "mara.lind@example.com", "0b8e3f6a-2f5c-4c39-9d0e-6a1f0c2b7d11", "MLIND", "1001", "pw-1"),
         Person("Oki Tan", "oki.tan@example.com", "5d2c1a90-77aa-4b0e-8e61-3c9b5f4e2a22", "OTAN", "1002", "pw-2"),
     ]
-    return SignIn(line.world, line.provider, line.port.url, line.gateway)
+    return SignIn(line.world, line.provider, line.port.url, line.google, line.google_port.url, line.gateway)
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,8 @@ def database(_empty_database: Path, tmp_path: Path) -> Iterator[Database]:
     database = Database(file)
     yield database
     database.close()
+
+
+@pytest.fixture
+def house(sign_in: SignIn, database: Database) -> House:
+    return House(sign_in, database)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import trustme
 
-from server.auth.identity import Verifier
-from server.auth.oauth import Entra
+from server.auth.identity import EntraIssuer, GoogleIssuer, Verifier
+from server.auth.oauth import Entra, Google
 from server.domain.profile import Profile
-from server.store import C4CSettings, Connection, Store
+from server.store import C4CSettings, Connection, Provider, Store
 from server.transport import Gateway, ssl_context
+from simulator.google import identity as google_identity
+from simulator.google.identity import GoogleIdentity
 from simulator.identity import IdentityProvider, create_app, provider_of
 from simulator.serving import Port
 from simulator.world import Person, World
@@ -29,6 +31,8 @@ class SignIn:
     world: World
     provider: IdentityProvider
     url: str
+    google_provider: GoogleIdentity
+    google_url: str
     gateway: Gateway
     server_lag: timedelta = timedelta()
 
@@ -49,13 +53,21 @@ class SignIn:
     def entra(self, now: Callable[[], datetime] | None = None) -> Entra:
         return Entra(self.url, self.world.client_id, self.world.client_secret, self.gateway, now or self.now)
 
+    def google(self) -> Google:
+        return Google(f"{self.google_url}/token", self.world.client_id, self.world.client_secret, self.gateway, self.now)
+
     def verifier(self) -> Verifier:
         audience = frozenset({self.world.client_id, f"api://sidebar.example.com/{self.world.client_id}"})
-        return Verifier(self.gateway, authority=self.url, audience=audience, now=self.now)
+        return Verifier([EntraIssuer(self.gateway, authority=self.url, audience=audience), self.google_issuer()], self.now)
 
-    def exchanges(self) -> int:
+    def google_issuer(self, *audience: str) -> GoogleIssuer:
+        addons = frozenset(audience or (self.world.client_id, "second-addon.apps.example.com"))
+        keys_url = f"{self.google_url}/oauth2/v3/certs"
+        return GoogleIssuer(self.gateway, issuer=self.google_url, keys_url=keys_url, audience=addons)
+
+    def exchanges(self, vendor: str = "identity") -> int:
         """How many requests reached the token endpoint, whatever the answer."""
-        return sum(request.path.endswith("/token") for request in self.world.requests("identity"))
+        return sum(request.path.endswith("/token") for request in self.world.requests(vendor))
 
 
 class Line:
@@ -69,8 +81,9 @@ class Line:
         authority.issue_cert("localhost").configure_cert(context)
         authority.cert_pem.write_to_path(str(directory / "ca.pem"))
         app = create_app(lambda: self.world, public_url=lambda: self.port.url)
-        self.port = Port(app, tls=context)
-        self.provider = provider_of(app)
+        google_app = google_identity.create_app(lambda: self.world, public_url=lambda: self.google_port.url)
+        self.port, self.google_port = Port(app, tls=context), Port(google_app, tls=context)
+        self.provider, self.google = provider_of(app), google_identity.identity_of(google_app)
         self.gateway = Gateway("Microsoft's sign-in service", timeout_s=5, ssl_context=ssl_context(directory / "ca.pem"))
 
 
@@ -96,11 +109,13 @@ def add_tenant(store: Store, sign_in: SignIn, name: str, wrapped_key: bytes) -> 
         return tx.add_tenant(name, wrapped_key, C4CSettings(url="https://c4c.example.com/"), entra_tenants, sign_in.now())
 
 
-def add_connection(store: Store, sign_in: SignIn, tenant_id: str, person: Person) -> Connection:
+def add_connection(
+    store: Store, sign_in: SignIn, tenant_id: str, person: Person, *, access_type: str = "office365", provider: Provider = "graph"
+) -> Connection:
     with store.transaction() as tx:
-        organization = tx.put_organization(tenant_id, "Sales", "office365", "admin@example.com", Profile())
+        organization = tx.put_organization(tenant_id, access_type, access_type, "admin@example.com", Profile())
         user_id = tx.add_user(
             tenant_id, organization, email=person.email, name=person.name, c4c_user_id=person.user_id, now=sign_in.now()
         )
         user = next(user for user in tx.users(tenant_id) if user.id == user_id)
-        return tx.put_connection(user, "graph", person.email, sign_in.world.entra_tenant, sign_in.now())
+        return tx.put_connection(user, provider, person.email, sign_in.world.entra_tenant, sign_in.now())

@@ -4,72 +4,17 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from server.auth import TokenVault
-from server.auth.oauth import Entra
-from server.auth.secrets import CannotOpen, Secrets
+from server.auth.secrets import CannotOpen
 from server.errors import NeedsReauth, NotFound, Transient
-from server.store import Connection, Store
-from simulator.world import Fault, Latency, Person
-from tests.auth.sign_in import MAIL_SCOPES, READ_SCOPES, Database, SignIn, add_connection, add_tenant
-
-KEK = bytes(range(32))
-
-
-def never() -> None:
-    raise AssertionError("a lease was waited for")
-
-
-@dataclass
-class House:
-    """One installation: a database, two tenants, a connection for each person."""
-
-    sign_in: SignIn
-    database: Database
-    store: Store = field(init=False)
-    tenants: list[str] = field(init=False)
-    mine: Connection = field(init=False)
-    theirs: Connection = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.store, secrets = self.database.open(), Secrets(KEK)
-        self.tenants = [add_tenant(self.store, self.sign_in, name, secrets.new_data_key()) for name in ("north", "south")]
-        self.mine = add_connection(self.store, self.sign_in, self.tenants[0], self.sign_in.person)
-        self.theirs = add_connection(self.store, self.sign_in, self.tenants[0], self.sign_in.other_person)
-
-    def vault(self, *, entra: Entra | None = None, sleep: Callable[[float], None] = lambda _seconds: never()) -> TokenVault:
-        """A vault as another process would have it: own memory, own connection to the database."""
-        return TokenVault(self.database.open(), Secrets(KEK), entra or self.sign_in.entra(), self.sign_in.now, sleep=sleep)
-
-    def read(self, connection: Connection) -> Connection:
-        with self.store.transaction(reading=True) as tx:
-            return tx.connection(connection.id)
-
-    def adopted(self) -> TokenVault:
-        vault = self.vault()
-        vault.adopt(self.mine, self.sign_in.token(), MAIL_SCOPES)
-        return vault
-
-    def put_credentials(self, connection: Connection, sealed: bytes | None) -> None:
-        with self.store.transaction() as tx:
-            fence = tx.lease_connection(connection.id, self.sign_in.now(), 1)
-            assert fence is not None
-            assert tx.save_credentials(connection.id, fence, sealed, self.sign_in.now())
-            tx.release_connection(connection.id, fence)
-
-    def owner(self, token: str) -> Person | None:
-        return self.sign_in.provider.verify_graph_token(token)
-
-
-@pytest.fixture
-def house(sign_in: SignIn, database: Database) -> House:
-    return House(sign_in, database)
+from simulator.world import Fault, Latency
+from tests.auth.house import KEK, House
+from tests.auth.sign_in import MAIL_SCOPES, READ_SCOPES, add_tenant
 
 
 def test_a_save_can_be_finished_after_a_restart_without_the_person(house: House) -> None:

@@ -18,7 +18,7 @@ from flask import Flask
 from jwt.algorithms import RSAAlgorithm
 
 from server.auth import identity
-from server.auth.identity import Verifier
+from server.auth.identity import EntraIssuer, Verifier
 from server.errors import NeedsReauth, Transient
 from simulator.serving import Port
 from simulator.world import Fault
@@ -211,7 +211,7 @@ def test_keys_that_a_token_points_to_are_never_fetched(sign_in: SignIn, member: 
 
 
 def test_without_a_client_id_nobody_gets_in(sign_in: SignIn) -> None:
-    verifier = Verifier(sign_in.gateway, authority=sign_in.url, audience=frozenset({""}), now=sign_in.now)
+    verifier = Verifier([EntraIssuer(sign_in.gateway, authority=sign_in.url, audience=frozenset({""}))], sign_in.now)
     office = "ea5a67f6-b6f3-4338-b240-c655ddc3cc8e"
     for token in (signed(sign_in, aud=None, azp=office), signed(sign_in, aud="", azp=office), sign_in.token()):
         with pytest.raises(NeedsReauth):

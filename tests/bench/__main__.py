@@ -1,7 +1,7 @@
 """Measure the product: real server processes, real ports, the simulator behind them.
 
 Prints one line per figure: value, limit, whether it is met, and how it was measured; with --json one object of names and
-values. With names of parts (lookup, save, memory, growth, pane) only those are measured. The exit code is 0 either way.
+values. With names of parts (lookup, save, mailbox, memory, growth, pane) only those are measured. The exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from simulator import demo
-from tests.bench import growth, lookup, memory, pane, save
+from tests.bench import growth, lookup, mailbox, memory, pane, save
 from tests.bench.figures import CannotMeasure, Figure, table
 from tests.bench.product import running, simulated
 
@@ -32,6 +32,11 @@ def _save() -> Iterator[Figure]:
         yield from save.measure(product)
 
 
+def _mailbox() -> Iterator[Figure]:
+    with simulated(demo.build()) as (simulator, folder), running(simulator, folder) as product:
+        yield from mailbox.measure(product)
+
+
 def _memory() -> Iterator[Figure]:
     with simulated(demo.build()) as (simulator, folder), running(simulator, folder) as product:
         yield from memory.measure(product)
@@ -47,6 +52,7 @@ LOADED = "Times count only where nothing else was running: about 0 before, at mo
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "lookup": _lookup,
     "save": _save,
+    "mailbox": _mailbox,
     "memory": _memory,
     "growth": growth.measure,
     "pane": _pane,

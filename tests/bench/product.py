@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from simulator import demo
+from simulator.google.mail import gmail_id
 from simulator.mime import File, Mail
 from simulator.ports import Simulator
 from simulator.world import Access, Latency, Person, StoredMessage, World
@@ -96,7 +97,10 @@ class Product:
             files=files,
         )
         stored = StoredMessage(mail.written(), mailbox.folder("inbox").id, self.world.now(), immutable_id=f"AAkALg{number:048x}")
+        if person.access_type == "google":
+            stored.immutable_id = stored.ews_id = stored.conversation_id = gmail_id(stored.immutable_id)
         mailbox.messages[stored.immutable_id] = stored
+        mailbox.touch(stored, self.world.now())
         return demo.item(mailbox, stored)
 
 

@@ -158,8 +158,7 @@ VIEWS: dict[str, tuple[str, Callable[[Desk], None] | None]] = {
 def view(desk: Desk, name: str) -> None:
     """Open one of VIEWS. Only an unsaved message has the sheet, so a sheet's message is one that no other test saves."""
     case, act = VIEWS[name]
-    known = desk.product.item("with_attachment_known_contact")["from"]["address"]
-    desk.open(case if act not in (choose, rename) else desk.product.forward(case, to=3, cc=known))
+    desk.open(case if act not in (choose, rename) else desk.product.forward(case, to=3, cc=desk.product.known))
     if act:
         act(desk)
 

@@ -51,7 +51,7 @@ PERSON, NEWCOMER = 3, 2  # of the demo; the second saves nothing elsewhere
 
 def letter(product: Product, subject: str) -> Message:
     """A message of this test's own, with somebody on it who is in C4C."""
-    return product.send(subject, to=PERSON, cc=product.item("with_attachment_known_contact")["from"]["address"])
+    return product.send(subject, to=PERSON, cc=product.known)
 
 
 STORED = "(() => { try { return localStorage.length + sessionStorage.length; } catch (error) { return error.name; } })()"

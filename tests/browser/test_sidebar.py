@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.conftest import WAIT_MS, Desk, Message, Product
+from tests.browser.conftest import WAIT_MS, Desk, Message, Person, Product
 
 pytestmark = pytest.mark.browser
 
@@ -35,6 +35,16 @@ def children(product: Product, entity_set: str, message: Message) -> list[dict[s
 
 
 # -- Cards ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_sender_is_shown_with_what_c4c_knows_wherever_the_mailbox_is(pinned: Desk, product: Product, person: Person) -> None:
+    message = pinned.open(product.ordinary(person.user, 1), host=person.host)
+    sender = next(
+        m["from"] for m in product.facts["users"][person.user]["messages"] if message.message_id == m["internet_message_id"]
+    )
+    expect(pinned.pane.locator("#headline")).to_contain_text(sender["name"])
+    assert ("From", sender["address"]) in facts(pinned.cards.first)
+    expect(pinned.bar).not_to_be_empty()
 
 
 def test_all_records_behind_one_address_stand_under_it_with_what_each_is(pinned: Desk) -> None:
@@ -133,6 +143,16 @@ def test_automatic_mail_is_left_alone_and_says_why(pinned: Desk, case: str, reas
     expect(pinned.bar.locator(".primary")).to_have_count(0)
 
 
+@pytest.mark.parametrize(("access_type", "says"), [("google", True), ("exchange_direct", False)])
+def test_a_newsletter_is_known_by_its_headers_where_the_mail_client_tells_them(
+    pinned: Desk, product: Product, access_type: str, says: bool
+) -> None:
+    """An Exchange server's client has no call for them (Mailbox 1.5)."""
+    pinned.open(product.newsletter(product.person(access_type).user))
+    expect(pinned.pane.get_by_text("This is a bulk message.")).to_have_count(int(says))
+    expect(pinned.bar.get_by_role("button", name=re.compile("^Save anyway" if says else "^Save this e-mail"))).to_be_visible()
+
+
 def test_automatic_mail_saved_anyway_is_linked_to_its_sender(pinned: Desk, product: Product) -> None:
     message = pinned.open("receipt")
     expect(pinned.pane.get_by_text("This is a receipt.")).to_be_visible()
@@ -220,18 +240,20 @@ def saved_text(desk: Desk) -> Locator:
     return desk.bar.get_by_text(re.compile("^Saved .* by you"))
 
 
-def test_a_refused_save_stays_with_its_reason_until_trying_again_succeeds(pinned: Desk, product: Product) -> None:
-    message = pinned.open("known_contact")
+def test_a_refused_save_stays_with_its_reason_until_trying_again_succeeds(pinned: Desk, product: Product, person: Person) -> None:
+    message = pinned.open(product.send("Refused at first", to=person.user, cc=product.known), host=person.host)
     product.fault("c4c", "part_status", status=400, match="EMailCollection")
     pinned.save_button.click()
     expect(pinned.bar.get_by_text(re.compile("^Not saved: .*could not be processed"))).to_be_visible(timeout=WAIT_MS)
     row = pinned.selected
-    expect(row).to_contain_text("Error in SAP Cloud for Customer", timeout=WAIT_MS)
+    expect(row).to_contain_text(person.failed, timeout=WAIT_MS)
+    expect(row).to_contain_text("SSI: ")  # the reason, in short
     assert product.saved(message) == []
     pinned.bar.get_by_role("button", name=RETRY).click()
     expect(saved_text(pinned)).to_be_visible(timeout=WAIT_MS)
-    expect(row).to_contain_text("Saved in SAP Cloud for Customer", timeout=WAIT_MS)
-    expect(row).not_to_contain_text("Error in")
+    expect(row).to_contain_text(person.saved, timeout=WAIT_MS)
+    expect(row).not_to_contain_text(person.failed)
+    expect(row).not_to_contain_text("SSI: ")
     assert len(product.saved(message)) == 1
 
 
@@ -245,8 +267,9 @@ def test_a_save_whose_answer_is_lost_is_shown_as_unknown_until_c4c_is_seen_to_ha
     assert len(product.saved(message)) == 1
 
 
-def test_the_sheet_saves_exactly_what_was_chosen_in_it(pinned: Desk, product: Product) -> None:
-    message = pinned.open("attachments")
+def test_the_sheet_saves_exactly_what_was_chosen_in_it(pinned: Desk, product: Product, person: Person) -> None:
+    sender = product.item("attachments")["from"]["address"]
+    message = pinned.open(product.forward("attachments", to=person.user, cc=sender), host=person.host)
     pinned.bar.get_by_role("button", name="Choose what to save").click()
     files = pinned.sheet.get_by_role("group", name="Attachments")
     refused = files.get_by_role("listitem").filter(has_text="setup.exe")
@@ -339,6 +362,21 @@ def test_a_save_without_a_connection_fails_harmlessly_and_can_be_tried_again(des
     desk.page.context.set_offline(False)
     desk.bar.get_by_role("button", name=RETRY).click()
     expect(saved_text(desk)).to_be_visible(timeout=WAIT_MS)
+    assert len(product.saved(message)) == 1
+
+
+@pytest.mark.parametrize(("host", "form"), [("", "rest"), ("mailbox-1.8", "ews")], ids=["own", "newer"])
+def test_a_mailbox_on_an_exchange_server_is_saved_from_by_whatever_id_its_client_gives(
+    desk: Desk, product: Product, host: str, form: str
+) -> None:
+    person = product.person("exchange_direct")
+    message = product.send(f"Named by its {form} id", to=person.user, cc=product.known)
+    with desk.page.expect_request("**/api/context") as asked:
+        desk.open(message, host=host)
+    assert asked.value.post_data_json["item"]["id_form"] == form
+    desk.save_button.click()
+    expect(saved_text(desk)).to_be_visible(timeout=WAIT_MS)
+    expect(desk.selected).to_contain_text(person.saved, timeout=WAIT_MS)
     assert len(product.saved(message)) == 1
 
 

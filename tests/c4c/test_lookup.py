@@ -8,7 +8,7 @@ import pytest
 from server.c4c import C4C, AddressPage, Question
 from server.domain.records import CARD_FIELDS, RECORD_TYPES, Record, RecordRef, RecordType
 from server.errors import Forbidden, InvalidInput, NeedsReauth, Rejected, Transient
-from simulator.c4c_records import seed
+from simulator.c4c.records import seed
 from simulator.world import Fault, Person, Row, World
 from tests.c4c.conftest import CODES, SERVICE, Tenant
 

@@ -14,7 +14,7 @@ from server.c4c import C4C, ActivityDraft, Addressee, Codes, DeepLinks, File
 from server.c4c.mapping import email_body, groupware_item_id, human_id, one_line, shortened
 from server.domain.records import Activity, Record, RecordRef
 from server.errors import InvalidInput, NotFound, Rejected, Transient, Unknown
-from simulator.c4c_records import seed
+from simulator.c4c.records import seed
 from simulator.world import Fault, Person, Row, World
 from tests.c4c.conftest import CODES, SERVICE, Tenant
 

@@ -15,6 +15,7 @@ from server.domain.marks import (
     mark_for,
     mark_of,
     merged,
+    names_for,
     reason_category,
 )
 
@@ -111,3 +112,10 @@ def test_colours_are_those_of_the_product_and_names_differ() -> None:
         "visit": "preset8",
     }
     assert len({name.casefold() for name in NAMES.values()}) == len(MARKS)
+
+
+def test_marks_are_a_tree_of_labels_where_a_mailbox_has_labels_and_categories_elsewhere() -> None:
+    labels, categories = names_for({"labels", "colors"}), names_for({"categories", "colors"})
+    assert categories == NAMES
+    assert labels.keys() == set(STATE_MARKS)
+    assert {name.partition("/")[0] for name in labels.values()} == {labels["share"]}

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import jwt
 from flask import g, request
 
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.world import Gate, Person, World
 
 LOOPBACK = "127.0.0.1"

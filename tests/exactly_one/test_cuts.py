@@ -26,7 +26,7 @@ from server.web import create_app
 from server.worker import Dispatcher
 from simulator import demo
 from simulator.c4c import TOKEN_PATH
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.ports import Simulator
 from simulator.world import World
 from tests.api import Api, link, row_of

@@ -30,7 +30,7 @@ from server.web import create_app
 from server.worker import Dispatcher
 from simulator import demo
 from simulator.c4c import TOKEN_PATH
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.ports import Simulator
 from simulator.world import Fault, Gate, Person, World
 from tests.api import Api, link, row_of
@@ -440,7 +440,7 @@ def ground(
     ground.crowd.shutdown()
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=pytest.mark.soak)])
 def test_short_histories_of_all_sorts_end_with_one_activity_each(ground: Ground, count: Count, examples: int) -> None:
     settings = hypothesis.settings(
         max_examples=examples,

@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 
 from simulator import demo
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.ports import Simulator
 from simulator.world import Gate, Person, World
 from tests.api import Item, link, row_of

@@ -178,7 +178,7 @@ class House:
 
 def _with_pauses(opened: Callable[[Connection], Mailbox], share: float, connection: Connection) -> Mailbox:
     mailbox = opened(connection)
-    mailbox._sleep = lambda seconds: time.sleep(seconds * share)  # type: ignore[attr-defined]
+    mailbox._calls._sleep = lambda seconds: time.sleep(seconds * share)  # type: ignore[attr-defined]
     return mailbox
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulator.c4c import TOKEN_PATH
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from tests.api import links_of
 from tests.faults.conftest import Tally, warm
 from tests.faults.house import House, Process, tells_what_to_do, timed

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from simulator.c4c import TOKEN_PATH
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from tests.api import links_of
 from tests.faults.conftest import Tally
 from tests.faults.house import PATIENCE_S, SHORT, House, Process, timed

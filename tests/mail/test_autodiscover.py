@@ -12,11 +12,11 @@ from flask import request
 
 from server.domain.hosts import Address, AllowList
 from server.errors import InvalidInput, NeedsReauth, Rejected, Transient
-from server.mail.autodiscover import discover
 from server.mail.exchange import ExchangeMailbox, Login
+from server.mail.exchange.autodiscover import discover
 from server.mail.hosts import Guard
 from simulator import ews
-from simulator.ews_autodiscover import Moved, Reply, Settings, ToAddress, ToUrl, Unknown
+from simulator.ews.autodiscover import Moved, Reply, Settings, ToAddress, ToUrl, Unknown
 from simulator.serving import Port
 from simulator.world import Fault, World
 

@@ -1,133 +1,44 @@
 """ExchangeMailbox keeps the contract of a mailbox, and what only concerns Exchange on-premises."""
 
 import base64
-import gc
-import logging
-import re
-import ssl
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
-from typing import Any
 
 import pytest
-import trustme
-from exchangelib.protocol import CachingProtocol
 from lxml import etree
 
-from server.domain.hosts import AllowList
 from server.domain.marks import MARKS, MarkId
 from server.errors import (
     Conflict,
     Forbidden,
-    InvalidInput,
-    NeedsReauth,
     NotFound,
-    RateLimited,
     Rejected,
-    SsiError,
-    Transient,
 )
 from server.mail import Mailbox
-from server.mail import ews as wire
 from server.mail.exchange import ExchangeMailbox, Login
-from server.mail.hosts import Guard
-from simulator import ews, ews_soap
-from simulator.ews_operations import CATEGORY_NAMESPACE, SECOND_WRITERS_CATEGORY
+from simulator import ews
+from simulator.ews.categories import CATEGORY_NAMESPACE
+from simulator.ews.operations import SECOND_WRITERS_CATEGORY
 from simulator.serving import Port
-from simulator.world import Gate, Latency, World
-from tests.contracts import contract
+from simulator.world import Gate, Latency
 from tests.ews_contract import Recorder
-from tests.mail.contract import NAMES, MailboxContract, Remote
+from tests.mail import on_premises
+from tests.mail.contract import NAMES, MailboxContract, names_in
 from tests.mail.contract import mime as mime_of
+from tests.mail.on_premises import LIMITED, PATH, SERVICE, ExchangeRemote, Open
+from tests.mail.remote import Remote
 
-SERVICE = ews.ServiceAccount("ssi-service", "Impersonate-1!")
-LIMITED = ews.ServiceAccount("ssi-limited", "Impersonate-2!", frozenset({"nobody@aldermill.example"}))
-PATH = "/EWS/Exchange.asmx"
-
-
-class ExchangeRemote(Remote):
-    """The back door to a mailbox on-premises; what other providers write by HTTP method are operations here."""
-
-    def fail(self, kind: str, **fault: Any) -> None:
-        operation = {"POST": "/UpdateUserConfiguration", "PATCH": "/UpdateItem"}
-        match = fault.pop("match", "")
-        super().fail(kind, **fault, match=operation.get(match, match))
-
-    def leave_provider(self) -> None:
-        self.person.access_type = "office365"
-
-    def operations(self) -> list[str]:
-        """What the server was asked to do, without the steps of a handshake."""
-        return [a.path.rpartition("/")[2] for a in self.world.requests("exchange") if a.status != 401]
-
-
-class House:
-    """Stands between the port, which lives long, and the World, which is new for each test."""
-
-    world: World
-
-
-@pytest.fixture(scope="module")
-def house() -> House:
-    return House()
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def recorder(house: House) -> Recorder:
-    return Recorder(ews.create_app(lambda: house.world, services=[SERVICE, LIMITED]))
-
-
-@pytest.fixture(scope="module")
-def port(recorder: Recorder) -> Iterator[Port]:
-    with Port(recorder) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
-def secure_port(recorder: Recorder, authority: trustme.CA) -> Iterator[Port]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    with Port(recorder, tls=context) as port:
-        yield port
-
-
-@pytest.fixture
-def remote(house: House, recorder: Recorder, world: World) -> ExchangeRemote:
-    house.world = world
-    recorder.asked.clear()
-    recorder.answered.clear()
-    person = world.people[0]
-    person.access_type = "exchange_direct"
-    return ExchangeRemote(world, "exchange", person, revoke=lambda: setattr(person, "password", "another"))
-
-
-@pytest.fixture(scope="module")
-def guard(port: Port, secure_port: Port, authority: trustme.CA) -> Guard:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return Guard(AllowList.of([f"127.0.0.1:{port.port}", f"127.0.0.1:{secure_port.port}"]), ssl_context=context)
-
-
-Open = Callable[..., ExchangeMailbox]
-
-
-@pytest.fixture
-def open_mailbox(guard: Guard, port: Port, remote: ExchangeRemote, sleeps: list[float]) -> Open:
-    """Open the person's mailbox by Direct Logon with Basic, or as the keyword arguments say."""
-    own = Login(remote.person.email, remote.person.password, "basic")
-
-    def open_mailbox(
-        login: Login = own, url: str = port.url + PATH, guard: Guard = guard, address: str = remote.person.email, **options: Any
-    ) -> ExchangeMailbox:
-        return ExchangeMailbox(guard, url=url, address=address, get_login=lambda: login, sleep=sleeps.append, **options)
-
-    return open_mailbox
+authority, guard, house, mailbox, open_mailbox, port, recorder, remote, secure_port = (
+    on_premises.authority,
+    on_premises.guard,
+    on_premises.house,
+    on_premises.mailbox,
+    on_premises.open_mailbox,
+    on_premises.port,
+    on_premises.recorder,
+    on_premises.remote,
+    on_premises.secure_port,
+)
 
 
 class TestDirectLogon(MailboxContract):
@@ -137,10 +48,14 @@ class TestDirectLogon(MailboxContract):
 
     @pytest.fixture
     def mailbox(self, open_mailbox: Open, remote: Remote, secure_port: Port) -> Mailbox:
+        remote.revoke = lambda: remote.fail("status", status=401, times=None)  # connections that are signed in, too
         return open_mailbox(Login(remote.person.email, remote.person.password), secure_port.url + PATH)
 
 
+@pytest.mark.soak
 class TestImpersonation(MailboxContract):
+    """The same by a service account. What that changes, the tests of the wire below and those of the product show every time."""
+
     foreign_id_form = "gmail"
 
     @pytest.fixture
@@ -148,11 +63,6 @@ class TestImpersonation(MailboxContract):
         remote.person.access_type = "exchange_impersonation"
         remote.revoke = lambda: remote.fail("status", status=401, times=None)
         return open_mailbox(Login(f"{ews.DOMAIN}\\{SERVICE.user}", SERVICE.password, "basic"), impersonate=True)
-
-
-@pytest.fixture
-def mailbox(open_mailbox: Open) -> ExchangeMailbox:
-    return open_mailbox()
 
 
 # The wire
@@ -187,7 +97,7 @@ def test_a_message_costs_one_request_to_read_and_two_to_mark(mailbox: ExchangeMa
 
 def test_another_process_looks_a_message_up_before_it_marks_it(open_mailbox: Open, remote: ExchangeRemote) -> None:
     open_mailbox().set_mark(remote.case("known_contact").immutable_id, "saved", names=NAMES)
-    assert remote.operations() == ["FindFolder", "FindItem", "GetItem", "UpdateItem"]
+    assert remote.operations() == ["FindFolder", "FindItem", "UpdateItem"]
 
 
 def test_marks_cost_one_request_to_see_that_they_are_there(mailbox: ExchangeMailbox, remote: ExchangeRemote) -> None:
@@ -334,158 +244,6 @@ def written_list(recorder: Recorder) -> etree._Element:
 
 def test_a_mailbox_without_a_category_list_gets_one(mailbox: ExchangeMailbox, remote: ExchangeRemote) -> None:
     remote.state.categories.clear()
-    assert mailbox.ensure_marks(NAMES) == NAMES
+    assert names_in(mailbox.ensure_marks(NAMES)) == NAMES
     assert remote.master == {mark.name: mark.color for mark in MARKS.values()}
     assert remote.operations() == ["GetUserConfiguration", "CreateUserConfiguration", "GetUserConfiguration"]
-
-
-# Bad input and faults
-
-
-def test_a_server_that_is_busy_for_a_moment_is_not_noticed(
-    mailbox: ExchangeMailbox, remote: ExchangeRemote, sleeps: list[float]
-) -> None:
-    remote.fail("server_busy", retry_after_s=1, times=2)
-    mailbox.head(remote.case("known_contact").rest_id)
-    assert sleeps == [1, 1]
-
-
-def test_a_server_that_is_busy_for_long_raises_rate_limited_with_its_wish(
-    mailbox: ExchangeMailbox, remote: ExchangeRemote, sleeps: list[float]
-) -> None:
-    remote.fail("server_busy", retry_after_s=300, times=None)
-    with pytest.raises(RateLimited) as caught:
-        mailbox.set_mark(remote.case("known_contact").immutable_id, "saved", names=NAMES)
-    assert (caught.value.retry_after_s, sleeps) == (300, [])
-    assert len(remote.operations()) == 1
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        ("locked", NeedsReauth),
-        ("ErrorMailboxMoveInProgress", Transient),
-        ("ErrorMailboxStoreUnavailable", Transient),
-        ("ErrorExceededConnectionCount", Transient),
-        ("ErrorInternalServerError", Transient),
-        ("ErrorTimeoutExpired", Transient),
-        ("ErrorAccessDenied", Forbidden),
-        ("ErrorQuotaExceeded", Rejected),
-    ],
-)
-@pytest.mark.parametrize("method", ["head", "set_mark", "ensure_marks"])
-def test_what_the_server_complains_of_becomes_the_error_of_the_contract(
-    mailbox: ExchangeMailbox, remote: ExchangeRemote, sleeps: list[float], method: str, fault: str, error: type[SsiError]
-) -> None:
-    remote.fail(fault, times=None)
-    calls: dict[str, Callable[[], object]] = {
-        "head": lambda: mailbox.head(remote.case("known_contact").rest_id),
-        "set_mark": lambda: mailbox.set_mark(remote.case("known_contact").immutable_id, "saved", names=NAMES),
-        "ensure_marks": lambda: mailbox.ensure_marks(NAMES),
-    }
-    with pytest.raises(error):
-        calls[method]()
-    assert sum(sleeps) <= 5
-    assert len(remote.world.requests("exchange")) <= 4
-
-
-@pytest.mark.parametrize("status", [200, 301, 302, 307, 400, 404, 405])
-def test_the_address_of_another_product_is_told_as_such(
-    open_mailbox: Open, remote: ExchangeRemote, guard: Guard, authority: trustme.CA, status: int
-) -> None:
-    asked: list[str] = []
-
-    def app(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
-        asked.append(environ["PATH_INFO"])
-        start(f"{status} Whatever", [("Content-Type", "text/html"), ("Location", "http://169.254.169.254/latest/meta-data")])
-        return [b"<html>Some other product</html>"]
-
-    with Port(app) as other:
-        own = Guard(AllowList.of([f"127.0.0.1:{other.port}"]), ssl_context=guard.ssl_context)
-        with pytest.raises((Rejected, Transient)):
-            open_mailbox(url=other.url + PATH, guard=own).head("AAMkx=")
-    assert set(asked) == {PATH}  # no redirect was followed
-
-
-def test_a_certificate_that_nobody_trusts_is_told_as_such(open_mailbox: Open, guard: Guard, secure_port: Port) -> None:
-    strict = Guard(guard.allowed, ssl_context=ssl.create_default_context())
-    with pytest.raises(Transient, match="certificate"):
-        open_mailbox(url=secure_port.url + PATH, guard=strict).head("AAMkx=")
-
-
-def test_closed_filtered_and_unknown_servers_look_the_same(open_mailbox: Open, guard: Guard) -> None:
-    with Port(lambda environ, start: [b""]) as closed:
-        pass
-    told = set()
-    for url in (
-        closed.url,
-        "https://10.0.0.1",
-        "https://169.254.169.254",
-        "https://localhost:1",
-        "http://127.0.0.1:1",
-        "https://a..b",
-    ):
-        listening = Guard(AllowList.of([f"127.0.0.1:{closed.port}"]), ssl_context=guard.ssl_context)
-        with pytest.raises(Transient) as caught:
-            open_mailbox(url=url + PATH, guard=listening).head("AAMkx=")
-        told.add((type(caught.value), str(caught.value), str(caught.value.__cause__)))
-    assert len(told) == 1
-
-
-@pytest.mark.parametrize("host", ["outlook.office365.com", "outlook.office.com", "autodiscover-s.outlook.com"])
-def test_exchange_online_is_refused(open_mailbox: Open, host: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        open_mailbox(url=f"https://{host}{PATH}")
-    assert caught.value.field == "ews_url"
-
-
-def test_a_mailbox_that_turns_out_to_be_online_is_refused(
-    mailbox: ExchangeMailbox, remote: ExchangeRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ews_soap.BUILD, "MinorVersion", "20")
-    with pytest.raises(Rejected, match="Exchange Online"):
-        mailbox.head(remote.case("known_contact").rest_id)
-
-
-def test_difficult_user_names_and_passwords_sign_in(open_mailbox: Open, remote: ExchangeRemote, secure_port: Port) -> None:
-    remote.person.password = 'Pässwörd: "quoted" 日本 €'
-    for user in (remote.person.email, f"{ews.DOMAIN}\\{remote.person.user_id}"):
-        for login in (Login(user, remote.person.password), Login(user, remote.person.password, "basic")):
-            assert open_mailbox(login, secure_port.url + PATH).head(remote.case("known_contact").rest_id).etag
-
-
-def test_every_code_that_is_translated_is_one_of_the_vendors() -> None:
-    schema = contract("ews/messages.xsd").read_text(encoding="utf-8-sig")
-    known = set(re.findall(r'enumeration value="(Error\w+)"', schema))
-    tables = (wire._ELSEWHERE, wire._FORBIDDEN, wire._SIGN_IN, wire._NOT_THERE, wire._CHANGED, wire._NOT_NOW, wire._PERHAPS_DONE)
-    assert {code for table in tables for code in table} <= known
-    assert sum(len(table) for table in tables) == len({code for table in tables for code in table})
-
-
-# Secrets and traces
-
-
-def test_neither_password_nor_content_is_logged_or_kept(
-    open_mailbox: Open, remote: ExchangeRemote, caplog: pytest.LogCaptureFixture
-) -> None:
-    login = Login(remote.person.email, "CANARY-password", "basic")
-    remote.person.password = login.password
-    stored = remote.receive(mime_of("<canary@example.com>", subject="CANARY-subject"))
-    with caplog.at_level(logging.INFO):
-        mailbox = open_mailbox(login)
-        mailbox.set_mark(mailbox.head(stored.rest_id).ref, "error", reason="CANARY-reason", names=NAMES)
-        for kind in ("drop", "html", "garbage"):
-            remote.fail(kind, times=None)
-            with pytest.raises(SsiError) as caught:
-                mailbox.set_mark(stored.immutable_id, "saved", names=NAMES)
-            assert "CANARY" not in f"{caught.value} {caught.value.__cause__} {mailbox!r} {login!r}"
-            remote.world.faults.clear()
-    assert "CANARY" not in caplog.text
-    assert CachingProtocol._protocol_cache == {}
-
-
-def test_a_mailbox_that_is_no_longer_used_closes_its_connections(open_mailbox: Open, remote: ExchangeRemote) -> None:
-    mailbox = open_mailbox()
-    mailbox.head(remote.case("known_contact").rest_id)
-    del mailbox
-    gc.collect()  # a socket that is left open would warn here, and warnings are errors

@@ -1,33 +1,28 @@
-"""GraphMailbox keeps the contract of a mailbox, and what only concerns Microsoft 365."""
+"""GraphMailbox keeps the contract of a mailbox, and what only concerns Microsoft 365 of messages; see also test_graph_sync."""
 
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Semaphore
 from typing import Any
 
 import httpx
 import pytest
 
-from server.errors import Forbidden, Rejected
-from server.mail import Mailbox
+from server.domain.marks import FOLDERS, MarkId
+from server.errors import Conflict, Forbidden, NotFound, Rejected, Transient
+from server.mail import Mailbox, Marked
 from server.mail.graph import GraphMailbox
 from server.transport import Gateway, Reply
-from simulator import graph
 from simulator.serving import Port
-from simulator.world import Latency, Person, StoredMessage, World
+from simulator.world import Gate, Latency, StoredMessage, World
 from tests.contracts import GraphContract, graph_contract
-from tests.mail.contract import NAMES, MailboxContract, Remote
-
-
-class Tenant:
-    """Stands between the port, which lives long, and the World, which is new for each test. A token is an address."""
-
-    world: World
-    revoked: bool = False
-
-    def person_of(self, token: str) -> Person | None:
-        return None if self.revoked else self.world.person(token)
+from tests.mail.contract import NAMES, MailboxContract, mime
+from tests.mail.contract_changes import HOOK
+from tests.mail.contract_contacts import ADA
+from tests.mail.graph_remote import GraphRemote, Tenant, between, opener
+from tests.mail.remote import Remote
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +32,18 @@ def tenant() -> Tenant:
 
 @pytest.fixture(scope="module")
 def port(tenant: Tenant) -> Iterator[Port]:
-    with Port(graph.create_app(lambda: tenant.world, tenant.person_of)) as port:
+    with Port(tenant.app()) as port:
         yield port
 
 
 @pytest.fixture
-def remote(tenant: Tenant, world: World) -> Remote:
-    tenant.world, tenant.revoked = world, False
-    return Remote(world, "graph", world.people[0], revoke=lambda: setattr(tenant, "revoked", True))
+def remote(tenant: Tenant, world: World) -> GraphRemote:
+    return tenant.enter(world)
 
 
 @pytest.fixture
-def open_mailbox(gateway: Gateway, port: Port, remote: Remote, sleeps: list[float]) -> Callable[..., GraphMailbox]:
-    def open_mailbox(gateway: Gateway = gateway, url: str = f"{port.url}/v1.0", **options: Any) -> GraphMailbox:
-        return GraphMailbox(gateway, url=url, get_token=lambda: remote.person.email, sleep=sleeps.append, **options)
-
-    return open_mailbox
+def open_mailbox(gateway: Gateway, port: Port, remote: GraphRemote, sleeps: list[float]) -> Callable[..., GraphMailbox]:
+    return opener(gateway, f"{port.url}/v1.0", remote, sleeps)
 
 
 @pytest.fixture
@@ -88,12 +79,34 @@ def test_what_is_sent_is_what_microsoft_describes(
     checked.contract = contract
     mailbox = open_mailbox(checked)
     remote.add_category(NAMES["error"], "none")
+    mailbox.check()
     mailbox.ensure_marks(NAMES)
+    refs = {name: folder.ref for name, folder in mailbox.ensure_folders(FOLDERS).items()}
     head = mailbox.head(remote.case("attachments").ews_id, "ews")
     mailbox.set_mark(head.ref, "error", reason="Why", names=NAMES)
+    mailbox.set_marks([head.ref], "saved", names=NAMES)
     mailbox.mime(head.ref, max_bytes=10**6)
     assert [found.ref for found in mailbox.find(head.message_id or "")] == [head.ref]
-    assert {access.status for access in remote.world.requests("graph")} == {200, 201}
+    mailbox.move(head.ref, refs["emails"])
+    made = mailbox.create_contact(refs["contacts"], ADA, link="a link")
+    assert mailbox.find_contact(refs["contacts"], "a link") == made
+    changed = mailbox.update_contact(made.ref, replace(ADA, fax="", department="Sums"), etag=made.etag, link="")
+    moved = mailbox.move_contact(made.ref, refs["accounts"], etag=changed.etag)
+    mailbox.delete_contact(moved.ref, etag=mailbox.set_contact_mark(moved.ref, "saved", names=NAMES).etag)
+    mailbox.changes(mailbox.changes(None, folders={}).cursor, folders={})
+    mailbox.unsubscribe(mailbox.renew(mailbox.subscribe(HOOK, folders=refs)))
+    assert {access.status for access in remote.world.requests("graph")} == {200, 201, 204}
+
+
+@pytest.mark.parametrize(
+    ("path", "permission"),
+    [("messages", "Mail.ReadWrite"), ("outlook", "MailboxSettings.ReadWrite"), ("contacts", "Contacts.ReadWrite")],
+)
+def test_check_names_the_permission_that_is_missing(mailbox: Mailbox, remote: Remote, path: str, permission: str) -> None:
+    remote.fail("status", status=403, match=f"PATCH /v1.0/me/{path}")
+    with pytest.raises(Forbidden, match=permission):
+        mailbox.check()
+    assert remote.requests() == 1
 
 
 def test_a_semaphore_of_four_keeps_the_mailbox_under_its_limit(
@@ -152,3 +165,90 @@ def test_the_token_does_not_follow_a_link_to_another_host(
 def test_a_message_of_the_largest_size_is_read_whole(mailbox: Mailbox, remote: Remote) -> None:
     stored: StoredMessage = remote.case("too_large")
     assert len(mailbox.mime(stored.immutable_id, max_bytes=40 * 1024 * 1024)) == len(stored.mime)
+
+
+# Marks
+
+
+def test_parts_of_a_batch_that_were_throttled_are_asked_again(mailbox: Mailbox, remote: Remote, sleeps: list[float]) -> None:
+    messages = [remote.receive(mime(f"<m{n}@example.com>")) for n in range(30)]
+    remote.fail("throttled", match="GET", retry_after_s=1, times=2)
+    remote.fail("throttled", match="PATCH", retry_after_s=2, times=3)
+    outcome = mailbox.set_marks([m.immutable_id for m in messages], "saved", names=NAMES)
+    assert {type(one) for one in outcome.values()} == {Marked}
+    assert {tuple(m.categories) for m in messages} == {(NAMES["saved"],)}
+    assert sum(sleeps) >= 3
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("status", Transient), ("second_writer", Conflict)])
+def test_a_message_that_cannot_be_marked_now_does_not_keep_the_others(
+    mailbox: Mailbox, remote: Remote, kind: str, expected: type[Exception]
+) -> None:
+    good, bad = (remote.receive(mime(f"<m{n}@example.com>")) for n in range(2))
+    remote.fail(kind, match=f"PATCH /v1.0/me/messages/{bad.immutable_id}", times=None)
+    outcome = mailbox.set_marks([good.immutable_id, bad.immutable_id], "saved", names=NAMES)
+    assert isinstance(outcome[good.immutable_id], Marked)
+    assert isinstance(outcome[bad.immutable_id], expected)
+    assert (good.categories, NAMES["saved"] in bad.categories) == ([NAMES["saved"]], False)
+
+
+@pytest.mark.parametrize("kind", ["acted_drop", "garbage", "cut"])
+def test_a_batch_of_marks_whose_answer_is_lost_is_settled_by_reading_again(mailbox: Mailbox, remote: Remote, kind: str) -> None:
+    messages = [remote.receive(mime(f"<m{n}@example.com>")) for n in range(3)]
+    mailbox.set_marks([messages[0].immutable_id], "pending", names=NAMES)
+    gate = remote.world.gate = Gate(2, acted=False, match="$batch")  # the one that writes
+    with ThreadPoolExecutor(1) as pool:
+        marking = pool.submit(mailbox.set_marks, [m.immutable_id for m in messages], "saved", names=NAMES)
+        assert gate.reached.wait(10)
+        remote.fail(kind, match="$batch")
+        gate.open()
+        assert {type(one) for one in marking.result().values()} == {Marked}
+    assert {tuple(m.categories) for m in messages} == {(NAMES["saved"],)}
+
+
+def test_a_message_that_is_deleted_between_reading_and_writing_raises_not_found(mailbox: Mailbox, remote: Remote) -> None:
+    message = remote.receive(mime())
+    with pytest.raises(NotFound):
+        between(remote, lambda: mailbox.set_mark(message.immutable_id, "saved", names=NAMES), lambda: remote.delete(message))
+
+
+def test_a_category_that_its_owner_deletes_meanwhile_marks_nevertheless_and_comes_back(mailbox: Mailbox, remote: Remote) -> None:
+    message = remote.receive(mime())
+    mailbox.ensure_marks(NAMES)
+    between(
+        remote,
+        lambda: mailbox.set_mark(message.immutable_id, "saved", names=NAMES),
+        lambda: remote.delete_category(NAMES["saved"]),
+    )
+    assert message.categories == [NAMES["saved"]]
+    mailbox.ensure_marks(NAMES)
+    assert NAMES["saved"] in remote.master
+
+
+@pytest.mark.parametrize("honoured", [True, False], ids=["if-match honoured", "if-match ignored"])
+def test_two_writers_of_a_messages_categories_lose_something_only_where_the_service_ignores_the_etag(
+    mailbox: Mailbox, remote: Remote, honoured: bool
+) -> None:
+    message = remote.receive(mime())
+    if not honoured:
+        remote.fail("if_match_ignored", times=None)
+    for number in range(100):
+        mark: MarkId = "saved" if number % 2 else "pending"
+        remote.categorize(message, "before")
+        between(
+            remote,
+            lambda mark=mark: mailbox.set_mark(message.immutable_id, mark, names=NAMES),
+            lambda: remote.categorize(message, *message.categories, "between"),
+        )
+        remote.categorize(message, *message.categories, "after")
+        theirs = {"before", "between", "after"} if honoured else {"before", "after"}
+        assert set(message.categories) == theirs | {NAMES[mark]}
+
+
+def test_between_reading_and_writing_there_is_one_round_trip(mailbox: Mailbox, remote: Remote) -> None:
+    messages = [remote.receive(mime(f"<m{n}@example.com>")) for n in range(40)]
+    mailbox.set_mark(messages[0].immutable_id, "saved", names=NAMES)
+    assert [access.method for access in remote.world.requests("graph")] == ["GET", "PATCH"]
+    mailbox.set_marks([m.immutable_id for m in messages], "pending", names=NAMES)
+    batches = [{part.split()[0] for part in access.parts} for access in remote.world.requests("graph")[2:]]
+    assert batches == [{"GET"}, {"PATCH"}] * 2

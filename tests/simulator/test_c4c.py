@@ -16,9 +16,9 @@ import pytest
 from lxml import etree
 
 from simulator.c4c import ADMIN, create_app
-from simulator.c4c_changes import MAX_ATTACHMENT_BYTES
-from simulator.c4c_odata import PAGE, PAGE_EXPANDED, SERVICE
-from simulator.c4c_records import seed
+from simulator.c4c.changes import MAX_ATTACHMENT_BYTES
+from simulator.c4c.odata import PAGE, PAGE_EXPANDED, SERVICE
+from simulator.c4c.records import seed
 from simulator.serving import Port
 from simulator.world import Fault, Latency, Person, Row, World
 from tests.contracts import contract

@@ -8,8 +8,8 @@ import pytest
 from lxml import etree
 
 from simulator import demo
-from simulator.c4c_payload import edmx
-from simulator.c4c_schema import NAMESPACE, EntityType, Property, codes, schema
+from simulator.c4c.payload import edmx
+from simulator.c4c.schema import NAMESPACE, EntityType, Property, codes, schema
 from tests.contracts import contract
 
 _EDM = "{http://schemas.microsoft.com/ado/2008/09/edm}"

@@ -21,7 +21,7 @@ from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, Signatur
 from signxml.signer import XMLSigner
 
 from simulator.c4c import GRANT, SCOPE, TOKEN_PATH, create_app, trust
-from simulator.c4c_odata import SERVICE
+from simulator.c4c.odata import SERVICE
 from simulator.world import Person, World
 
 ORIGIN = "https://c4c.example.com"

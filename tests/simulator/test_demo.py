@@ -16,7 +16,7 @@ import pytest
 
 from simulator import demo, mime
 from simulator.mail_cases import BLOCKLISTED_DOMAIN
-from simulator.world import Row, StoredMessage, World
+from simulator.world import AccessType, Row, StoredMessage, World
 from tests.contracts import contract
 
 MEGABYTE = 1024 * 1024
@@ -277,10 +277,30 @@ def test_the_full_world_is_of_the_size_that_was_asked_for(full: World) -> None:
     }  # fmt: skip
     assert {name: n for name, n in asked.items() if sizes[name] < n} == {}
     provisioned = [p for p in full.people if p.provisioned]
-    assert len(provisioned) == 6
+    elsewhere = ["exchange_direct", "exchange_impersonation", "google"]
+    assert [p.access_type for p in provisioned] == ["office365"] * 6 + elsewhere
     counts = [len(full.mailbox(p.email).messages) for p in provisioned]
-    assert min(counts) >= 80
+    assert min(counts) >= 85
     assert {p.language for p in full.people} == {"en", "de"}
+
+
+def test_a_mailbox_at_google_has_googles_ids_and_no_item_classes(full: World) -> None:
+    person = next(p for p in full.people if p.access_type == "google")
+    items = demo.items(full, person)
+    assert {(item["id_form"], item["item_class"]) for item in items} == {("gmail", "")}
+    assert all(re.fullmatch("[0-9a-f]{16}", item["id"]) and item["headers"] for item in items)
+    assert set(full.mailbox(person.email).categories) == {"Label_1", "Label_2", "Label_3"}
+
+
+@pytest.mark.parametrize("access_type", ["exchange_direct", "exchange_impersonation", "google"])
+def test_a_person_who_is_rehomed_keeps_every_message_and_case(access_type: AccessType) -> None:
+    world = demo.small()
+    person = world.people[0]
+    messages, cases = list(world.mailbox(person.email).messages.values()), {case: stored(world, case) for case in world.cases}
+    demo.rehome(world, person, access_type)
+    assert all(a is b for a, b in zip(world.mailbox(person.email).messages.values(), messages, strict=True))
+    assert all(stored(world, case) is message for case, message in cases.items())
+    assert {item["mailbox"] for item in demo.items(world, person)} == {person.email}
 
 
 def test_one_colleague_has_a_mailbox_but_is_not_set_up_and_one_has_none(full: World) -> None:

@@ -6,7 +6,7 @@ Where it matters that nobody but Google's own client understands the wire, the t
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -19,9 +19,9 @@ from googleapiclient.http import BatchHttpRequest
 
 from simulator import demo, google
 from simulator.google import UNITS_PER_MINUTE, service_of
-from simulator.google_discovery import Description
-from simulator.google_identity import Grant
-from simulator.google_mail import NAME_LENGTH, SECOND_WRITERS_LABEL, adopt
+from simulator.google.discovery import Description
+from simulator.google.identity import Grant
+from simulator.google.mail import NAME_LENGTH, SECOND_WRITERS_LABEL, adopt
 from simulator.serving import Port
 from simulator.world import Fault, Person, StoredMessage, World
 
@@ -280,6 +280,22 @@ def test_pages_hold_every_message_once(client: httpx.Client, world: World, me: P
     assert refused(client.get("messages?pageToken=x")) == (400, "invalidArgument")
 
 
+def test_a_search_tells_what_carries_a_label_of_the_owners_in_some_places(client: httpx.Client, world: World, me: Person) -> None:
+    mailbox, message = world.mailbox(me.email), case(world, "own_category")
+    for other in mailbox.messages.values():
+        other.categories = []
+    query = {"q": "has:userlabels {in:inbox in:sent}", "maxResults": 500}
+    assert "messages" not in client.get("messages", params=query).json()
+    message.categories = [next(iter(mailbox.categories.values())).name]
+    for place in ("inbox", "sentitems"):
+        message.folder = mailbox.folder(place).id
+        found = client.get("messages", params=query).json()["messages"]
+        assert [one["id"] for one in found] == [message.immutable_id]
+    message.folder = next(f.id for f in mailbox.mail_folders if f.well_known is None)
+    assert "messages" not in client.get("messages", params=query).json()
+    assert refused(client.get("messages?q=larger:5M")) == (501, "notImplemented")
+
+
 # Labels
 
 
@@ -367,6 +383,19 @@ def test_a_modify_that_changes_nothing_did_not_happen(client: httpx.Client, worl
     assert answer.status_code == 200
     assert client.get(f"messages/{message.immutable_id}").json() == before
     assert world.events("google") == []
+
+
+def test_a_message_is_archived_and_put_back(client: httpx.Client, world: World, me: Person) -> None:
+    message = case(world, "known_contact")
+    start = client.get("profile").json()["historyId"]
+    for body in ({"removeLabelIds": ["INBOX"]}, {"removeLabelIds": ["INBOX"]}, {"addLabelIds": ["INBOX"]}):
+        answer = client.post(f"messages/{message.immutable_id}/modify", json=body)
+        assert ("INBOX" in answer.json().get("labelIds", [])) == ("addLabelIds" in body)
+    assert [event.detail["to"] for event in world.events("google", "move")] == ["archive", "inbox"]
+    told = client.get("history", params={"startHistoryId": start}).json()["history"]
+    assert [next(iter(set(record) - {"id", "messages"})) for record in told] == ["labelsRemoved", "labelsAdded"]
+    message.folder = world.mailbox(me.email).folder("sentitems").id
+    assert refused(client.post(f"messages/{message.immutable_id}/modify", json={"addLabelIds": ["INBOX"]}))[0] == 501
 
 
 def test_batch_modify_says_nothing_of_single_messages(
@@ -496,3 +525,50 @@ def test_every_request_is_in_the_access_log(client: httpx.Client, world: World, 
     client.get("labels?fields=labels/id")
     access = world.requests("google")[-1]
     assert (access.method, access.path, access.query, access.actor) == ("GET", f"{ME}/labels", "fields=labels/id", me.email)
+
+
+# Push
+
+
+TOPIC = "projects/ssi/topics/mail"
+
+
+def test_a_mailbox_is_watched_for_seven_days_and_again(client: httpx.Client, app: Flask, world: World, me: Person) -> None:
+    pushes = service_of(app).pushes
+    pushes.topics[TOPIC] = True
+    answer = client.post("watch", json={"topicName": TOPIC, "labelIds": ["INBOX"], "labelFilterBehavior": "include"}).json()
+    Description("gmail.v1").check(answer, {"$ref": "WatchResponse"})
+    until = datetime.fromtimestamp(int(answer["expiration"]) / 1000, UTC)
+    assert timedelta(days=6, hours=23) < until - world.now() <= timedelta(days=7)
+    assert pushes.watched[me.email][:2] == (TOPIC, frozenset({"INBOX"}))
+    world.clock_skew += timedelta(days=1)
+    again = client.post("watch", json={"topicName": TOPIC}).json()
+    assert int(again["expiration"]) > int(answer["expiration"])
+    assert client.post("stop").status_code == 204
+    assert pushes.watched == {}
+    assert service_of(app).units(me) == 250
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("", (400, "invalidArgument")),
+        ("mail", (400, "invalidArgument")),
+        ("projects/ssi/topics/none", (404, "notFound")),
+        ("projects/ssi/topics/not-granted", (403, "forbidden")),
+    ],
+)
+def test_a_topic_that_gmail_cannot_publish_to_is_refused(
+    client: httpx.Client, app: Flask, world: World, topic: str, expected: tuple[int, str]
+) -> None:
+    service_of(app).pushes.topics["projects/ssi/topics/not-granted"] = False
+    assert refused(client.post("watch", json={"topicName": topic})) == expected
+
+
+def test_a_mailbox_has_one_watch(client: httpx.Client, app: Flask, world: World) -> None:
+    service_of(app).pushes.topics |= {TOPIC: True, "projects/ssi/topics/other": True}
+    assert client.post("watch", json={"topicName": TOPIC}).status_code == 200
+    assert refused(client.post("watch", json={"topicName": "projects/ssi/topics/other"})) == (400, "invalidArgument")
+    assert refused(client.post("watch", json={"topicName": TOPIC, "labelIds": ["Label_999"]})) == (400, "invalidArgument")
+    client.post("stop")
+    assert client.post("watch", json={"topicName": "projects/ssi/topics/other"}).status_code == 200

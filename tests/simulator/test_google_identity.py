@@ -15,8 +15,9 @@ from flask import Flask
 from google.auth.exceptions import RefreshError
 from google.oauth2.credentials import Credentials
 
-from simulator import demo, google_identity
-from simulator.google_identity import GoogleIdentity, identity_of, subject
+from simulator import demo
+from simulator.google import identity as google_identity
+from simulator.google.identity import GoogleIdentity, identity_of, subject
 from simulator.serving import Port
 from simulator.world import Person, World
 

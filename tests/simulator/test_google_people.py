@@ -1,6 +1,9 @@
 """The simulated People API keeps the promises a client may rely on, and is as strict as Google where a client could go wrong."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -12,10 +15,12 @@ from google.oauth2.credentials import Credentials
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 
-from simulator import demo, google_people
-from simulator.google_discovery import Description
-from simulator.google_identity import Grant
-from simulator.google_people import AddressBook, books_of
+from simulator import demo
+from simulator.google import people as google_people
+from simulator.google.book import AddressBook
+from simulator.google.discovery import Description
+from simulator.google.identity import Grant, subject
+from simulator.google.people import PeopleService, people_of
 from simulator.serving import Port
 from simulator.world import Fault, Person, World
 
@@ -24,10 +29,11 @@ class Holder:
     """Stands between the port, which lives long, and the World, which is new for each test. A token is an address."""
 
     world: World
+    scopes: frozenset[str]
 
     def grant(self, token: str) -> Grant | None:
         person = self.world.person(token)
-        return Grant(person, frozenset({"contacts"})) if person else None
+        return Grant(person, self.scopes) if person else None
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def port(app: Flask) -> Iterator[Port]:
 
 @pytest.fixture
 def world(holder: Holder) -> World:
-    holder.world = demo.small()
+    holder.world, holder.scopes = demo.small(), frozenset({"contacts"})
     holder.world.people[0].access_type = "google"
     return holder.world
 
@@ -59,8 +65,15 @@ def me(world: World) -> Person:
 
 
 @pytest.fixture
-def book(app: Flask, world: World, me: Person) -> AddressBook:
-    return books_of(app).of(world, me)
+def service(app: Flask, world: World) -> Iterator[PeopleService]:
+    service = people_of(app)
+    yield service
+    service.write_s = 0.0
+
+
+@pytest.fixture
+def book(service: PeopleService, me: Person) -> AddressBook:
+    return service.book(me)
 
 
 @pytest.fixture
@@ -152,13 +165,13 @@ def test_answers_fit_googles_description(
 )
 def test_what_google_does_not_take_is_refused(client: httpx.Client, world: World, method: str, path: str, body: object) -> None:
     assert refused(client.request(method, path, json=body)) == (400, "INVALID_ARGUMENT")
-    assert world.events("google_people") == []
+    assert world.events("google") == []
 
 
 def test_who_may_not_is_told_so(client: httpx.Client, world: World) -> None:
     assert refused(client.get("contactGroups", headers={"Authorization": "Bearer x"})) == (401, "UNAUTHENTICATED")
     other = {"Authorization": f"Bearer {world.people[1].email}"}
-    assert refused(client.get("contactGroups", headers=other)) == (403, "PERMISSION_DENIED")
+    assert refused(client.get("contactGroups", headers=other)) == (400, "FAILED_PRECONDITION")
     assert refused(client.get("/people:searchContacts?query=a")) == (501, "UNIMPLEMENTED")
 
 
@@ -181,10 +194,10 @@ def test_an_update_replaces_the_fields_it_names_and_needs_the_present_etag(
 
 def test_another_client_may_be_faster(client: httpx.Client, world: World, make: Callable[..., dict[str, Any]]) -> None:
     contact = make()
-    world.faults.append(Fault("google_people", "etag_race"))
+    world.faults.append(Fault("google", "etag_race"))
     assert refused(update(client, contact, "names", names=[{"givenName": "Bea"}])) == (400, "FAILED_PRECONDITION")
     fresh = client.get(contact["resourceName"], params={"personFields": "names,nicknames"}).json()
-    assert (fresh["names"], len(fresh["nicknames"])) == ([{"givenName": "Ada"}], 1)
+    assert (fresh["names"][0]["givenName"], len(fresh["nicknames"])) == ("Ada", 1)
     assert update(client, fresh, "names", names=[{"givenName": "Bea"}]).status_code == 200
 
 
@@ -258,3 +271,123 @@ def test_what_changes_while_pages_are_read_belongs_to_the_next_sync(
     assert seen == [contact["resourceName"] for contact in made]
     following = client.get("people/me/connections", params=query | {"syncToken": page["nextSyncToken"]}).json()
     assert [c["resourceName"] for c in following["connections"]] == [late["resourceName"]]
+
+
+def test_a_scope_that_was_not_granted_is_named_by_its_reason(client: httpx.Client, holder: Holder) -> None:
+    holder.scopes = frozenset({"contacts.readonly"})
+    assert client.get("contactGroups").status_code == 200
+    answer = client.post("contactGroups", json={"contactGroup": {"name": "SAP Contacts"}})
+    assert refused(answer) == (403, "PERMISSION_DENIED")
+    assert answer.json()["error"]["details"][0]["reason"] == "ACCESS_TOKEN_SCOPE_INSUFFICIENT"
+
+
+def test_faults_of_all_vendors_have_googles_shape(client: httpx.Client, world: World) -> None:
+    world.faults.append(Fault("google", "status", status=503, retry_after_s=2))
+    answer = client.get("contactGroups")
+    assert (*refused(answer), answer.headers["Retry-After"]) == (503, "UNAVAILABLE", "2")
+    world.faults.append(Fault("google", "rateLimitExceeded"))
+    answer = client.get("contactGroups")
+    assert refused(answer) == (429, "RESOURCE_EXHAUSTED")
+    assert answer.json()["error"]["details"][0]["reason"] == "RATE_LIMIT_EXCEEDED"
+
+
+def test_the_owner_is_told_of_by_the_accounts_id(client: httpx.Client, me: Person) -> None:
+    answer = client.get("people/me", params={"personFields": "names,metadata"}).json()
+    Description("people.v1").check(answer, {"$ref": "Person"})
+    assert answer["resourceName"] == f"people/{subject(me)}"
+    assert (answer["names"][0]["displayName"], answer["metadata"]["sources"][0]["type"]) == (me.name, "PROFILE")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ({"givenName": "Ada", "familyName": "Byron"}, ("Ada Byron", "Ada", "Byron")),
+        ({"unstructuredName": "Ada King Byron"}, ("Ada King Byron", "Ada King", "Byron")),
+        ({"unstructuredName": "Countess", "givenName": "Ada"}, ("Countess", "Ada", None)),
+        ({"unstructuredName": "Engines"}, ("Engines", "Engines", None)),
+    ],
+)
+def test_a_name_is_completed_in_both_forms(
+    make: Callable[..., dict[str, Any]], written: dict[str, str], shown: tuple[str | None, ...]
+) -> None:
+    (name,) = make(names=[written])["names"]
+    assert (name["displayName"], name.get("givenName"), name.get("familyName")) == shown
+    assert name["unstructuredName"] == name["displayName"]
+
+
+def test_values_are_shown_with_what_google_adds(make: Callable[..., dict[str, Any]]) -> None:
+    first, second = make(phoneNumbers=[{"type": "work", "value": "1"}, {"value": "2"}])["phoneNumbers"]
+    assert (first["formattedType"], first["metadata"]["primary"]) == ("Work", True)
+    assert first["metadata"]["source"]["type"] == "CONTACT"
+    assert ("formattedType" in second, "primary" in second["metadata"]) == (False, False)
+
+
+def test_a_group_is_shown_as_far_as_asked_for(client: httpx.Client, group: Callable[[str], str]) -> None:
+    name = group("SAP Contacts")
+    assert client.get(name, params={"groupFields": "groupType"}).json().keys() == {"resourceName", "etag", "groupType"}
+    assert refused(client.get(name, params={"groupFields": "colour"})) == (400, "INVALID_ARGUMENT")
+
+
+def test_the_newest_change_comes_first_if_asked_for(client: httpx.Client, make: Callable[..., dict[str, Any]]) -> None:
+    made = [make(name)["resourceName"] for name in ("Ada", "Bea", "Cyd")]
+    query = {"personFields": "names", "sortOrder": "LAST_MODIFIED_DESCENDING", "pageSize": "2"}
+    first = client.get("people/me/connections", params=query).json()
+    rest = client.get("people/me/connections", params=query | {"pageToken": first["nextPageToken"]}).json()
+    assert [c["resourceName"] for c in (*first["connections"], *rest["connections"])] == made[::-1]
+    by_name = client.get("people/me/connections", params=query | {"sortOrder": "FIRST_NAME_ASCENDING"})
+    assert refused(by_name) == (501, "UNIMPLEMENTED")
+
+
+def test_lists_show_what_was_written_only_later(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], book: AddressBook, world: World
+) -> None:
+    query = {"personFields": "names", "requestSyncToken": "true"}
+    token = client.get("people/me/connections", params=query).json()["nextSyncToken"]
+    book.delay = timedelta(minutes=5)
+    made = make()["resourceName"]
+    assert client.get(made, params={"personFields": "names"}).status_code == 200
+    early = client.get("people/me/connections", params=query | {"syncToken": token}).json()
+    assert "connections" not in early
+    assert "connections" not in client.get("people/me/connections", params=query).json()
+    world.clock_skew += timedelta(minutes=6)
+    late = client.get("people/me/connections", params=query | {"syncToken": early["nextSyncToken"]}).json()
+    assert [c["resourceName"] for c in late["connections"]] == [made]
+
+
+def test_a_contact_that_google_renames_says_what_it_was_called(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], book: AddressBook, world: World
+) -> None:
+    made = make()["resourceName"]
+    query = {"personFields": "names,metadata", "requestSyncToken": "true"}
+    query["syncToken"] = client.get("people/me/connections", params=query).json()["nextSyncToken"]
+    renamed = book.rename(book.contacts[made], world.now()).name
+    (told,) = client.get("people/me/connections", params=query).json()["connections"]
+    assert (told["resourceName"], told["metadata"]["previousResourceNames"]) == (renamed, [made])
+    assert client.get(made, params={"personFields": "names"}).status_code == 404
+
+
+def test_two_writes_of_a_person_at_once_are_refused(
+    client: httpx.Client, service: PeopleService, make: Callable[..., dict[str, Any]]
+) -> None:
+    service.write_s = 0.3
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda name: client.post("contactGroups", json={"contactGroup": {"name": name}}), ("A", "B")))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert refused(max(answers, key=lambda answer: answer.status_code)) == (409, "ABORTED")
+    assert client.get("contactGroups").status_code == 200
+
+
+def test_the_parts_of_a_batch_are_judged_alone(
+    client: httpx.Client, port: Port, world: World, make: Callable[..., dict[str, Any]]
+) -> None:
+    made = make()
+    head = "--b\r\nContent-Type: application/http\r\nContent-ID: <{}>\r\n\r\n{}\r\n"
+    lines = ["GET /v1/contactGroups\r\n", "GET /v1/people/c9?personFields=names\r\n"]
+    body = json.dumps({"etag": made["etag"], "nicknames": [{"value": "A"}]})
+    write = f"PATCH /v1/{made['resourceName']}:updateContact?updatePersonFields=nicknames\r\nContent-Type: application/json\r\n"
+    content = "".join(head.format(n, line) for n, line in enumerate([*lines, f"{write}\r\n{body}"])) + "--b--"
+    answer = client.post(port.url + "/batch", content=content, headers={"Content-Type": "multipart/mixed; boundary=b"})
+    statuses = re.findall(r"<response-(\d)>\s+HTTP/1.1 (\d+)", answer.text)
+    assert sorted(statuses) == [("0", "200"), ("1", "404"), ("2", "200")]
+    assert world.requests("google")[-1].parts[0] == "GET /v1/contactGroups"
+    assert refused(client.post(port.url + "/batch", json={})) == (400, "INVALID_ARGUMENT")

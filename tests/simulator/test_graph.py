@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from simulator import demo, graph
-from simulator.graph_mail import SECOND_WRITERS_CATEGORY
-from simulator.graph_resources import ATTACHMENT, CATEGORY, FOLDER, MESSAGE, ON_REQUEST
+from simulator.graph.calls import SECOND_WRITERS_CATEGORY
+from simulator.graph.resources import ATTACHMENT, CATEGORY, FOLDER, MESSAGE, ON_REQUEST
 from simulator.serving import Port
 from simulator.world import Fault, Person, StoredMessage, World
 from tests.contracts import GraphContract, graph_contract
@@ -504,4 +504,4 @@ def test_a_delta_token_expires_and_can_be_lost(client: httpx.Client, world: Worl
 
 
 def test_what_is_not_simulated_says_so(client: httpx.Client) -> None:
-    assert client.get("contacts").status_code == 501
+    assert client.get("events").status_code == 501

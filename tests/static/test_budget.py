@@ -82,7 +82,7 @@ def test_every_text_is_used():
     code = "\n".join(path.read_text() for path in SCRIPTS)
     made = {f"{prefix}_{word}" for prefix in re.findall(r'named\("(\w+)"', code) for word in _words(prefix)}
     made |= {f"health_{word}" for word in ("ok", "bad", "offline")}
-    made |= {f"{code}_next" for code in re.findall(r'"(\w+)"', code.partition("const FINAL")[0])}
+    made |= {f"{code}_next" for code in re.findall(r'"(\w+)"', code.partition("const situationOf")[0])}
     unused = [key for key in STRINGS["en"] if not re.search(rf'"{key}"', code) and key not in made]
     # What a state of a save is called, and what is said when it passes, is asked for by its own name.
     assert set(unused) <= {"pending", "unknown", "saving", "from", "to", "cc", "bcc", "other", "fault", "fault_next"}, unused

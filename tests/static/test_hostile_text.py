@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from server.domain.records import CARD_FIELDS, CARD_ORDER
-from simulator.c4c_records import seed
+from simulator.c4c.records import seed
 from simulator.world import Fault, World
 from tests.api import Api
 from tests.figures import Count

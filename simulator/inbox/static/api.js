@@ -3,17 +3,20 @@
 /** @typedef {{name: string, address: string}} Party */
 /** @typedef {"office365" | "exchange_direct" | "google" | "exchange_impersonation"} AccessType */
 /** @typedef {{address: string, name: string, access_type: AccessType, provisioned: boolean, language: string}} Owner */
-/** @typedef {{sidebar_url: string, vendors: string[], mailboxes: Owner[]}} Config */
+/** @typedef {{name: string, color: string}} NamedColor */
+/** @typedef {{sidebar_url: string, vendors: string[], mailboxes: Owner[], label_colors: NamedColor[]}} Config */
+/** A place where messages are: at Google a label, or all mail. */
 /** @typedef {{id: string, name: string, well_known: string | null, total: number, unread: number}} Folder */
-/** @typedef {{id: string, name: string, color: string}} Category */
+/** A category, or a label of the owner's; its colour is a preset, "none", or at Google "#background #text". */
+/** @typedef {{id: string, name: string, color: string, is_listed: boolean}} Category */
 /**
  * @typedef {{id: string, subject: string, from: Party | null, to: Party[], received_at: string, preview: string,
- *   has_attachments: boolean, categories: string[], is_read: boolean, is_draft: boolean, item_class: string}} Row
+ *   has_attachments: boolean, categories: string[], is_read: boolean, is_draft: boolean, folder: string, item_class: string}} Row
  */
 /** @typedef {{path: string, name: string, size: number, content_type: string, content_id: string | null, inline: boolean}} Attachment */
 /**
- * @typedef {Row & {folder: string, sender: Party | null, cc: Party[], bcc: Party[], date: string, internet_message_id: string,
- *   conversation_id: string, ews_id: string, rest_id: string, headers: string, text: string | null, has_html: boolean,
+ * @typedef {Row & {sender: Party | null, cc: Party[], bcc: Party[], date: string, internet_message_id: string,
+ *   conversation_id: string, item_id: string, headers: string, text: string | null, has_html: boolean,
  *   attachments: Attachment[]}} Detail
  */
 /** @typedef {{revision: string, folder: string, folders: Folder[], categories: Category[], messages: Row[]}} View */

@@ -11,12 +11,14 @@ import { CategoryMenu, CategoryManager } from "./categories.js";
 import { Compose } from "./compose.js";
 import { DeveloperBar } from "./developer.js";
 import { announce, byId } from "./dom.js";
-import { drawMailboxes } from "./folders.js";
+import { drawFolders } from "./folders.js";
 import { Host } from "./host.js";
 import { MessageList } from "./list.js";
+import { lookOf } from "./look.js";
 import { MessageView } from "./message.js";
 import { Pane } from "./pane.js";
 import { Theme } from "./theme.js";
+import { TopBar } from "./top.js";
 
 /** @typedef {import("./api.js").Owner} Owner */
 /** @typedef {import("./api.js").View} View */
@@ -28,9 +30,9 @@ const HIDDEN_POLL_MS = 5000;
 class App {
   #query = new URLSearchParams(location.search);
   #behaviours = new Behaviours(this.#query.get("host") ?? "");
-  #theme = new Theme(byId("top"), this.#query.get("theme") ?? "auto");
+  #theme = new Theme(this.#query.get("theme") ?? "auto");
   /** @type {import("./api.js").Config} */
-  #config = { sidebar_url: location.origin, vendors: [], mailboxes: [] };
+  #config = { sidebar_url: location.origin, vendors: [], mailboxes: [], label_colors: [] };
   /** @type {View | null} */
   #view = null;
   /** @type {Detail | null} */
@@ -47,32 +49,33 @@ class App {
     {
       owner: () => this.#owner(),
       sidebarUrl: () => this.#config.sidebar_url,
-      openEws: (id) => void this.#openAnywhere(id),
+      openItem: (id) => void this.#openAnywhere(id),
       closePane: () => this.#pane.close(),
     },
     this.#behaviours,
     this.#theme.office,
   );
   #pane = new Pane(this.#host, () => (this.#compose ?? this.#reading).drawPaneButton());
+  #top = new TopBar(byId("top"), this.#theme.select, (address) => this.#go(address, "inbox"));
   #list = new MessageList(byId("list"), {
     open: (id) => this.#go(this.#address, this.#folder, id),
-    write: () => this.#write({}),
     remove: () => void this.#remove(),
   });
   #reading = new MessageView(byId("message"), {
     pane: () => (this.#hostsAddIns() ? this.#pane : null),
     owner: () => this.#owner(),
+    back: () => this.#go(this.#address, this.#folder),
     folders: () => this.#view?.folders ?? [],
     categories: () => this.#view?.categories ?? [],
     reply: (all) => this.#reply(all),
     remove: () => void this.#remove(),
     move: (folder) => void this.#move(folder),
     setRead: (isRead) => void this.#setRead(isRead),
-    categorise: (anchor) => this.#menu.open(anchor, this.#categories(), this.#open?.categories ?? []),
+    categorise: (anchor) => this.#menu.open(anchor, this.#look(), this.#categories(), this.#open?.categories ?? []),
   });
   #menu = new CategoryMenu({
     set: (name, on) => void this.#categorise(name, on),
-    manage: () => this.#manager.open(this.#address, this.#categories()),
+    manage: () => this.#manage(),
   });
   #manager = new CategoryManager(() => this.#refresh());
   #developer = new DeveloperBar(byId("developer"), this.#behaviours, this.#theme);
@@ -83,6 +86,7 @@ class App {
       return;
     }
     this.#config = await call("GET", "/api/config");
+    this.#manager.labelColors = this.#config.label_colors;
     this.#developer.start(this.#config.vendors);
     this.#theme.addEventListener("change", () => this.#host.setTheme(this.#theme.office));
     this.#theme.addEventListener("change", () => this.#remember());
@@ -109,7 +113,7 @@ class App {
     const known = this.#config.mailboxes.find((m) => m.address.toLowerCase() === wanted.toLowerCase());
     if (!known) {
       this.#reading.drawNotice("No such mailbox", wanted ? `Nobody here has the address ${wanted}.` : "The World has no mailboxes.");
-      drawMailboxes(byId("mailboxes"), this.#config.mailboxes, null, (a, f) => this.#go(a, f));
+      this.#top.draw(this.#config.mailboxes, null);
       return;
     }
     const isOther = known.address !== this.#address;
@@ -117,6 +121,7 @@ class App {
     const reopens = moved || message !== this.#message || this.#compose !== null;
     [this.#address, this.#folder, this.#message] = [known.address, folder, message];
     if (this.#compose && reopens) this.#leaveCompose();
+    this.#top.draw(this.#config.mailboxes, known);
     if (moved) {
       this.#view = null;
       // Another person's mailbox is another session of the host.
@@ -138,6 +143,10 @@ class App {
 
   #owner() {
     return /** @type {Owner} */ (this.#config.mailboxes.find((m) => m.address === this.#address));
+  }
+
+  #look() {
+    return lookOf(this.#owner());
   }
 
   #categories() {
@@ -164,15 +173,24 @@ class App {
 
   #draw() {
     if (!this.#view) return;
-    drawMailboxes(byId("mailboxes"), this.#config.mailboxes, { address: this.#address, view: this.#view }, (a, f) => this.#go(a, f));
-    this.#list.draw(this.#view, this.#message);
+    drawFolders(byId("folders"), this.#look(), this.#view, {
+      go: (folder) => this.#go(this.#address, folder),
+      write: () => this.#write({}),
+      manage: () => this.#manage(),
+    });
+    this.#list.draw(this.#look(), this.#view, this.#message);
     document.title = `${this.#view.folders.find((f) => f.id === this.#view?.folder)?.name ?? "Mail"} - ${this.#address}`;
+  }
+
+  /** A narrow page shows the list or what is read or written, not both. */
+  #drawReading() {
+    byId("panes").classList.toggle("reading", this.#open !== null || this.#compose !== null);
   }
 
   /** Redraw the open message when its row changed. */
   async #renew() {
     const row = this.#view?.messages.find((m) => m.id === this.#open?.id);
-    if (!row || !this.#open || JSON.stringify([row.categories, row.is_read]) === JSON.stringify([this.#open.categories, this.#open.is_read])) return;
+    if (!row || !this.#open || stateOf(row) === stateOf(this.#open)) return;
     this.#open = { ...this.#open, ...row };
     this.#host.refresh({ read: this.#open });
     this.#reading.draw(this.#open);
@@ -191,20 +209,21 @@ class App {
     }
     if (load !== this.#loads) return;
     if (found?.is_draft) {
-      this.#write({ id: found.id, to: field(found.to), cc: field(found.cc), bcc: field(found.bcc), subject: found.subject, text: found.text ?? "" }, found.ews_id);
+      this.#write({ id: found.id, to: field(found.to), cc: field(found.cc), bcc: field(found.bcc), subject: found.subject, text: found.text ?? "" }, found.item_id);
       return;
     }
     if (this.#pane.isOpen && !this.#pane.isPinned && this.#open) this.#pane.close();
     this.#open = found;
+    this.#drawReading();
     this.#host.select(found && { read: found });
     this.#reading.draw(found);
     this.#list.select(id);
     if (found && !found.is_read) void this.#setRead(true);
   }
 
-  /** @param {string} ewsId */
-  async #openAnywhere(ewsId) {
-    const found = await detail(this.#address, ewsId);
+  /** @param {string} itemId */
+  async #openAnywhere(itemId) {
+    const found = await detail(this.#address, itemId);
     this.#go(this.#address, found.folder, found.id);
   }
 
@@ -219,9 +238,9 @@ class App {
     else this.#pane.close();
   }
 
-  /** Gmail hosts add-ons in another way; and without a server there is nothing to host. */
+  /** Without a server there is nothing to host. */
   #hostsAddIns() {
-    return this.#config.sidebar_url !== "" && this.#owner().access_type !== "google";
+    return this.#config.sidebar_url !== "";
   }
 
   #newSession() {
@@ -251,10 +270,16 @@ class App {
   /** @param {string} folder */
   async #move(folder) {
     if (!this.#open) return;
+    const next = this.#list.neighbour(this.#open.id);
     await call("POST", `${this.#path()}/move`, { folder });
     announce("Message moved");
-    this.#go(this.#address, this.#folder, this.#list.neighbour(this.#open.id));
     await this.#refresh();
+    // One that only got or lost a label can still be in the list.
+    if (!this.#view?.messages.some((row) => row.id === this.#open?.id)) this.#go(this.#address, this.#folder, next);
+  }
+
+  #manage() {
+    this.#manager.open(this.#address, this.#look(), this.#categories());
   }
 
   async #remove() {
@@ -285,18 +310,19 @@ class App {
     }, null, message.internet_message_id);
   }
 
-  /** @param {Partial<import("./api.js").Form>} form @param {string | null} [ewsId] @param {string | null} [inReplyTo] */
-  #write(form, ewsId = null, inReplyTo = null) {
+  /** @param {Partial<import("./api.js").Form>} form @param {string | null} [itemId] @param {string | null} [inReplyTo] */
+  #write(form, itemId = null, inReplyTo = null) {
     this.#leaveCompose();
     // A pin in read mode does not carry over to compose.
     if (this.#pane.isOpen) this.#pane.suspend();
     this.#open = null;
-    this.#compose = new Compose(byId("message"), this.#address, form, { ewsId, inReplyTo }, {
+    this.#compose = new Compose(byId("message"), this.#address, form, { itemId, inReplyTo }, {
       done: () => this.#leaveCompose(true),
       changed: () => void this.#refresh(),
       recipients: (which) => this.#host.recipientsChanged(which),
       pane: this.#hostsAddIns() ? this.#pane : null,
     });
+    this.#drawReading();
     this.#host.select({ compose: this.#compose.draft });
   }
 
@@ -304,6 +330,7 @@ class App {
   #leaveCompose(redraw = false) {
     if (!this.#compose) return;
     this.#compose = null;
+    this.#drawReading();
     this.#host.select(null);
     this.#pane.resume();
     if (!redraw) return;
@@ -313,6 +340,9 @@ class App {
     void this.#refresh();
   }
 }
+
+/** What of a message can change while it is open. @param {import("./api.js").Row} row */
+const stateOf = ({ categories, is_read, folder }) => JSON.stringify([categories, is_read, folder]);
 
 /** @param {import("./api.js").Party[]} parties as the text of a recipients field */
 function field(parties) {

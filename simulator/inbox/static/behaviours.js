@@ -38,12 +38,13 @@ export const TOKEN_FAILURES = {
 };
 
 export const MAILBOX_SETS = ["1.3", "1.5", "1.8", "1.13", "1.14"];
+export const LANGUAGES = ["en", "de"];
 
 /** The set of switched-on behaviours, read from and written to the page's address. */
 export class Behaviours extends EventTarget {
   #on;
 
-  /** @param {string} text ids, separated by commas; besides those listed: `token-<code>` and `mailbox-<set>` */
+  /** @param {string} text ids, separated by commas; besides those listed: `token-<code>`, `mailbox-<set>`, `language-<code>` */
   constructor(text) {
     super();
     this.#on = new Set(text.split(",").map((id) => id.trim()).filter(Boolean));
@@ -51,7 +52,8 @@ export class Behaviours extends EventTarget {
 
   /** Ids that mean nothing: a test that misspells one must not pass for it. */
   get unknown() {
-    const known = [...BEHAVIOURS.map(({ id }) => id), ...Object.keys(TOKEN_FAILURES).map((code) => `token-${code}`), ...MAILBOX_SETS.map((set) => `mailbox-${set}`)];
+    const choices = { token: Object.keys(TOKEN_FAILURES), mailbox: MAILBOX_SETS, language: LANGUAGES };
+    const known = [...BEHAVIOURS.map(({ id }) => id), ...Object.entries(choices).flatMap(([prefix, values]) => values.map((value) => `${prefix}-${value}`))];
     return [...this.#on].filter((id) => !known.includes(id));
   }
 

@@ -22,7 +22,7 @@ export class Compose {
 
   /**
    * @param {HTMLElement} place @param {string} address @param {Partial<Form>} start
-   * @param {{ewsId: string | null, inReplyTo: string | null}} origin @param {Actions} actions
+   * @param {{itemId: string | null, inReplyTo: string | null}} origin @param {Actions} actions
    */
   constructor(place, address, start, origin, actions) {
     this.#address = address;
@@ -31,7 +31,7 @@ export class Compose {
     this.draft = {
       key: `compose-${crypto.randomUUID()}`,
       id: start.id ?? null,
-      ewsId: origin.ewsId,
+      itemId: origin.itemId,
       conversationId: this.#conversationId,
       inReplyTo: origin.inReplyTo,
       form: () => this.#values(),
@@ -78,13 +78,13 @@ export class Compose {
     }, SETTLE_MS);
   }
 
-  /** @param {boolean} send @returns {Promise<string>} the EWS id */
+  /** @param {boolean} send @returns {Promise<string>} what Office.js calls its item id */
   async #save(send) {
     const stored = await call("POST", `${mailboxPath(this.#address)}/messages`, { ...this.#values(), send });
     this.draft.id = stored.id;
-    this.draft.ewsId = stored.ews_id;
+    this.draft.itemId = stored.item_id;
     this.#actions.changed();
-    return stored.ews_id;
+    return stored.item_id;
   }
 
   async #keep() {

@@ -1,7 +1,7 @@
 /** The developer bar: how the host misbehaves, how slow and sick the vendors are, what happened, what was asked. */
 
 import { ApiError, call } from "./api.js";
-import { BEHAVIOURS, MAILBOX_SETS, TOKEN_FAILURES } from "./behaviours.js";
+import { BEHAVIOURS, LANGUAGES, MAILBOX_SETS, TOKEN_FAILURES } from "./behaviours.js";
 import { el, icon, iconButton } from "./dom.js";
 
 const TABS = { host: "Host", vendors: "Vendors", log: "World log", requests: "Requests" };
@@ -101,12 +101,13 @@ export class DeveloperBar {
       el("div", { class: "choices" },
         choice("mailbox-", "Mailbox requirement set", [["", "by mailbox"], ...MAILBOX_SETS.map((set) => /** @type {[string, string]} */ ([set, `up to ${set}`]))]),
         choice("token-", "getAccessToken", [["", "succeeds"], ...Object.entries(TOKEN_FAILURES).map(([code, text]) => /** @type {[string, string]} */ ([code, `${code} ${text}`]))]),
+        choice("language-", "Display language", [["", "by mailbox"], ...LANGUAGES.map((code) => /** @type {[string, string]} */ ([code, code]))]),
         el("label", { class: "choice" }, el("span", {}, "Office theme"), theme)),
       el("div", { class: "behaviours" }, ...BEHAVIOURS.map(({ id, label, hint }) => {
         const box = el("input", { type: "checkbox", checked: this.#behaviours.has(id), onchange: () => this.#behaviours.set(id, box.checked) });
         return el("label", {}, box, el("span", {}, el("span", {}, label), el("span", { class: "meta" }, hint)));
       })),
-      el("p", { class: "meta" }, "Requirement sets, storage and slow start take effect when the pane is opened anew."));
+      el("p", { class: "meta" }, "Requirement sets, language, storage and slow start take effect when the pane is opened anew."));
   }
 
   // -- Vendors ----------------------------------------------------------------------------------------------------------

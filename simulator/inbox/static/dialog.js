@@ -87,7 +87,7 @@ export class Dialog {
   #openFrame(url, width, height) {
     const frame = el("iframe", { src: url, title: "Add-in dialog" });
     const close = el("button", { type: "button", onclick: () => this.#closedByUser() }, "Close");
-    this.#overlay = el("dialog", { class: "office-dialog", oncancel: () => this.#closedByUser() }, el("header", {}, "SAP Cloud for Customer", close), frame);
+    this.#overlay = el("dialog", { class: "office-dialog", oncancel: () => this.#closedByUser() }, el("div", { class: "title" }, "SAP Cloud for Customer", close), frame);
     this.#overlay.style.width = `${width}vw`;
     this.#overlay.style.height = `${height}vh`;
     document.body.append(this.#overlay);

@@ -8,6 +8,8 @@ const STROKES = {
   sentitems: "M2.5 8 13.5 3 10.5 13 7.5 9.2zM7.5 9.2 13.5 3",
   drafts: "M3 13l.6-2.8L10.8 3l2.2 2.2L5.800 12.400zM9.500 4.300l2.200 2.200",
   deleteditems: "M3 4.500h10M6.500 4.500v-1.500h3v1.500M4.200 4.500l.6 8.500h6.400l.6-8.500M6.800 7v3.500M9.200 7v3.500",
+  archive: "M2.500 3.500h11v3h-11zM3.500 6.500v6.500h9v-6.500M6.500 9h3",
+  back: "M9.500 3.500 5 8l4.500 4.500",
   folder: "M2.500 12.500v-9h4l1.300 1.700h5.700v7.300z",
   clip: "M12.500 7.300 8 11.800a2.500 2.500 0 0 1-3.600-3.600l4.900-4.900a1.700 1.700 0 0 1 2.400 2.400L7 10.400a.8.8 0 0 1-1.200-1.200l4.100-4.100",
   reply: "M6.500 4 3 7.500 6.500 11M3 7.500h6a4 4 0 0 1 4 4v.5",
@@ -71,6 +73,9 @@ export function byId(id) {
 export function announce(text) {
   byId("status").textContent = text;
 }
+
+/** Text for screen readers only. @param {string} text */
+export const spoken = (text) => el("span", { class: "sr-only" }, text);
 
 /** Two letters for an avatar. @param {string} name */
 export function initials(name) {

@@ -1,53 +1,64 @@
-/** The left pane: whose mailboxes there are, how the product reaches them, and the folders of the one that is open. */
+/** The left pane: the folders of the mailbox that is open, or its labels as a tree. */
 
-import { el, hue, icon, initials } from "./dom.js";
+import { swatch } from "./categories.js";
+import { el, icon, iconButton, spoken } from "./dom.js";
 
-/** @typedef {import("./api.js").Owner} Owner */
+/** @typedef {import("./api.js").Folder} Folder */
+/** @typedef {import("./api.js").View} View */
+/** @typedef {import("./look.js").Look} Look */
+/** @typedef {{go: (folder: string) => void, write: () => void, manage: () => void}} Actions */
+/** @typedef {{folder: Folder, name: string, children: Branch[]}} Branch */
 
-const PROVIDERS = {
-  office365: "Microsoft 365",
-  exchange_direct: "Exchange, direct logon",
-  exchange_impersonation: "Exchange, impersonation",
-  google: "Google",
-};
-const ORDER = ["inbox", "drafts", "sentitems", "deleteditems"];
-const ICONS = /** @type {const} */ (["inbox", "drafts", "sentitems", "deleteditems"]);
+const ICONS = /** @type {const} */ (["inbox", "drafts", "sentitems", "deleteditems", "archive"]);
+const UNCOUNTED = ["sentitems", "deleteditems", "archive"]; // Gmail tells no number there
+const ORDER = ["inbox", "drafts", "sentitems", "deleteditems", "archive"];
+
+/** @param {HTMLElement} place @param {Look} look @param {View} view @param {Actions} actions */
+export function drawFolders(place, look, view, actions) {
+  const focused = document.activeElement instanceof HTMLElement && place.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const rank = (/** @type {Folder} */ f) => (f.well_known ? ORDER.indexOf(f.well_known) : ORDER.length);
+  const sorted = [...view.folders].sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
+  const own = look.hasLabels ? sorted.filter((folder) => !folder.well_known) : [];
+  const flat = sorted.filter((folder) => !own.includes(folder)).map((folder) => ({ folder, name: folder.name, children: [] }));
+  place.replaceChildren(
+    el("button", { type: "button", class: "write primary", "data-key": "write", onclick: actions.write }, icon("drafts"), el("span", { class: "name" }, look.write)),
+    branches(look.hasLabels ? "Places" : look.places, flat, look, view, actions),
+    ...(look.hasLabels ? [
+      el("div", { class: "heading" }, el("h2", {}, look.places), el("span", { class: "grow" }), iconButton("plus", look.manage, actions.manage, { "data-key": "manage" })),
+      own.length ? branches(look.places, tree(own), look, view, actions) : el("p", { class: "meta" }, "No labels yet"),
+    ] : []));
+  if (focused) [...place.querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();
+}
 
 /**
- * @param {HTMLElement} place @param {Owner[]} owners
- * @param {{address: string, view: import("./api.js").View} | null} current @param {(address: string, folder: string) => void} go
+ * Hang each label under the one whose name its own begins with: only a "/" in the name makes Gmail's tree.
+ * @param {Folder[]} labels sorted by name @returns {Branch[]}
  */
-export function drawMailboxes(place, owners, current, go) {
-  const focused = document.activeElement instanceof HTMLElement && place.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  place.replaceChildren(...owners.map((owner) => mailbox(owner, owner.address === current?.address ? current.view : null, go)));
-  if (focused) [...place.querySelectorAll("button")].find((b) => b.dataset.key === focused)?.focus();
+export function tree(labels) {
+  const all = labels.map((folder) => ({ folder, name: folder.name, children: /** @type {Branch[]} */ ([]) }));
+  const isUnder = (/** @type {Branch} */ child, /** @type {Branch} */ parent) => child.folder.name.startsWith(`${parent.folder.name}/`);
+  return all.filter((branch) => {
+    const parent = all.filter((other) => isUnder(branch, other)).sort((a, b) => b.folder.name.length - a.folder.name.length)[0];
+    if (!parent) return true;
+    branch.name = branch.folder.name.slice(parent.folder.name.length + 1);
+    parent.children.push(branch);
+    return false;
+  });
 }
 
-/** @param {Owner} owner @param {import("./api.js").View | null} view @param {(address: string, folder: string) => void} go */
-function mailbox(owner, view, go) {
-  const head = el("button", {
-    type: "button", class: "mailbox", title: owner.address, "aria-expanded": String(view !== null), "data-key": owner.address,
-    onclick: () => go(owner.address, "inbox"),
-  },
-    el("span", { class: `avatar hue${hue(owner.address)}`, "aria-hidden": "true" }, initials(owner.name)),
-    el("span", { class: "who" },
-      el("span", { class: "name" }, owner.name),
-      el("span", { class: "meta" }, PROVIDERS[owner.access_type] + (owner.provisioned ? "" : ", not provisioned"))));
-  return el("section", { "aria-label": owner.name, class: view ? "open" : null }, head, view && folders(owner, view, go));
-}
-
-/** @param {Owner} owner @param {import("./api.js").View} view @param {(address: string, folder: string) => void} go */
-function folders(owner, view, go) {
-  const rank = (/** @type {import("./api.js").Folder} */ f) => (f.well_known ? ORDER.indexOf(f.well_known) : ORDER.length);
-  const sorted = [...view.folders].sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
-  return el("ul", { class: "folders" }, ...sorted.map((folder) => {
-    const known = ICONS.find((name) => name === folder.well_known) ?? "folder";
-    const isCurrent = folder.id === view.folder;
-    return el("li", {}, el("button", {
-      type: "button", "aria-current": isCurrent ? "page" : null, "data-key": owner.address + folder.id,
-      onclick: () => go(owner.address, folder.well_known ?? folder.id),
-    },
-      icon(known), el("span", { class: "name" }, folder.name),
-      folder.unread > 0 && el("span", { class: "count", "aria-label": `${folder.unread} unread` }, String(folder.unread))));
+/** @param {string} label @param {Branch[]} list @param {Look} look @param {View} view @param {Actions} actions @returns {HTMLElement} */
+function branches(label, list, look, view, actions) {
+  return el("ul", { class: "folders", "aria-label": label }, ...list.map(({ folder, name, children }) => {
+    const known = ICONS.find((one) => one === folder.well_known);
+    const color = look.hasLabels && !known ? view.categories.find((category) => category.id === folder.id)?.color ?? "none" : null;
+    const isCounted = folder.unread > 0 && !(look.hasLabels && UNCOUNTED.includes(folder.well_known ?? ""));
+    return el("li", {},
+      el("button", {
+        type: "button", title: folder.name, "aria-current": folder.id === view.folder ? "page" : null, "data-key": folder.id,
+        onclick: () => actions.go(folder.well_known ?? folder.id),
+      },
+        color === null ? icon(known ?? "folder") : swatch(color), el("span", { class: "name" }, name),
+        isCounted && el("span", { class: "count" }, String(folder.unread), spoken(" unread"))),
+      children.length > 0 && branches(folder.name, children, look, view, actions));
   }));
 }

@@ -9,18 +9,18 @@ import { call, messagePath, mailboxPath } from "./api.js";
 import { TOKEN_FAILURES } from "./behaviours.js";
 import { Dialog } from "./dialog.js";
 import { el } from "./dom.js";
+import { lookOf } from "./look.js";
 
 /** @typedef {import("./api.js").Detail} Detail */
 /** @typedef {import("./api.js").Owner} Owner */
 /** @typedef {import("./behaviours.js").Behaviours} Behaviours */
-/** @typedef {{key: string, id: string | null, ewsId: string | null, conversationId: string | null, inReplyTo: string | null, form: () => import("./api.js").Form, save: () => Promise<string>}} Draft */
+/** @typedef {{key: string, id: string | null, itemId: string | null, conversationId: string | null, inReplyTo: string | null, form: () => import("./api.js").Form, save: () => Promise<string>}} Draft */
 /** @typedef {{read: Detail} | {compose: Draft} | null} Selected */
 /** @typedef {{code: number, name: string, message: string}} Failure */
 /** @typedef {{background: string, text: string, control: string, controlText: string}} Theme */
 
 /** As Outlook on the web sandboxes a pane: no alert() or confirm(), links open in new tabs. */
 const SANDBOX = "allow-scripts allow-same-origin allow-forms allow-popups allow-popups-to-escape-sandbox allow-downloads";
-const VERSION = "20261122.1";
 const LATE_EVENT_MS = 3000;
 const LATE_ITEM_MS = 700;
 const LATE_ID_MS = 1500;
@@ -50,7 +50,7 @@ export class Host {
   #later = new Set();
 
   /**
-   * @param {{owner: () => Owner, sidebarUrl: () => string, openEws: (id: string) => void, closePane: () => void}} app
+   * @param {{owner: () => Owner, sidebarUrl: () => string, openItem: (id: string) => void, closePane: () => void}} app
    * @param {Behaviours} behaviours @param {Theme} theme
    */
   constructor(app, behaviours, theme) {
@@ -187,20 +187,23 @@ export class Host {
 
   #welcome() {
     const owner = this.#app.owner();
-    const isCloud = owner.access_type === "office365";
-    const set = this.#behaviours.choice("mailbox-") || (isCloud ? "1.14" : "1.5"); // Exchange on premises stops at 1.5
-    const hasIdentity = isCloud && !this.#behaviours.has("no-identity-api");
+    const { office } = lookOf(owner);
+    const set = this.#behaviours.choice("mailbox-") || office.mailboxSet;
+    // Single sign-on is for mailboxes at Microsoft 365 (learn.microsoft.com, "Implement single sign-on in your add-in" for Outlook).
+    // The pane has no other way in yet, so here all accounts have it, unless told otherwise.
+    const language = this.#behaviours.choice("language-") || owner.language;
+    const hasIdentity = !this.#behaviours.has("no-identity-api");
     return {
       sets: { Mailbox: set, DialogApi: "1.2", DialogOrigin: "1.1", ...(hasIdentity ? { IdentityAPI: "1.3" } : {}) },
       profile: {
         name: owner.name,
         address: owner.address,
         timeZone: "W. Europe Standard Time",
-        accountType: isCloud ? "office365" : "enterprise",
+        accountType: office.accountType,
       },
-      language: owner.language === "en" ? "en-US" : `${owner.language}-${owner.language.toUpperCase()}`,
+      language: language === "en" ? "en-US" : `${language}-${language.toUpperCase()}`,
       theme: this.#theme,
-      version: VERSION,
+      version: office.version,
     };
   }
 
@@ -222,7 +225,7 @@ export class Host {
     switch (name) {
       case "getAccessToken": return this.#token();
       case "closeContainer": return this.#app.closePane();
-      case "openMessage": return this.#app.openEws(args[0]);
+      case "openMessage": return this.#app.openItem(args[0]);
       case "openDialog": return this.#openDialog(args[0], args[1]);
       case "closeDialog": return this.#dialog.close();
       case "messageChild": return this.#dialog.tell(args[0]);
@@ -257,8 +260,8 @@ export class Host {
       case "getBody": return args[0] === "html" ? htmlOf(draft.form().text) : draft.form().text;
       case "save": return draft.save();
       case "getItemId":
-        if (!draft.ewsId) throw failure(9025, "ItemNotSaved", "The ID can't be retrieved until the item is saved.");
-        return draft.ewsId;
+        if (!draft.itemId) throw failure(9025, "ItemNotSaved", "The ID can't be retrieved until the item is saved.");
+        return draft.itemId;
       default: throw failure(9020, "GenericResponseError", `The host has no ${name} on a message that is written.`);
     }
   }
@@ -273,13 +276,19 @@ export class Host {
 
   /** Outlook gives "" for the user's own sent messages (office-js issue 6796). @param {Detail} message */
   #headers(message) {
-    const own = message.from?.address.toLowerCase() === this.#app.owner().address.toLowerCase();
+    const own = !this.#hasLabels && message.from?.address.toLowerCase() === this.#app.owner().address.toLowerCase();
     return own || this.#behaviours.has("empty-headers") ? "" : message.headers;
   }
 
+  get #hasLabels() {
+    return lookOf(this.#app.owner()).hasLabels;
+  }
+
+  /** Labels stand for categories; their colours are none of Outlook's. */
   async #masterList() {
     const view = await call("GET", mailboxPath(this.#app.owner().address));
-    return /** @type {import("./api.js").Category[]} */ (view.categories);
+    const all = /** @type {import("./api.js").Category[]} */ (view.categories);
+    return this.#hasLabels ? all.map((label) => ({ ...label, color: "none" })) : all;
   }
 
   /** Needs more than the ReadWriteItem of the product's manifest. */
@@ -338,7 +347,7 @@ function described(selected) {
   return {
     key: message.id,
     mode: /** @type {const} */ ("read"),
-    itemId: message.ews_id,
+    itemId: message.item_id,
     itemClass: message.item_class,
     subject: message.subject,
     from: message.from,
@@ -360,7 +369,7 @@ function described(selected) {
 }
 
 /** @param {Detail} message @param {string} path */
-const attachmentId = (message, path) => `${message.ews_id}.${path}`;
+const attachmentId = (message, path) => `${message.item_id}.${path}`;
 
 /** @param {string} a @param {string} b */
 const same = (a, b) => String(a).toLowerCase() === String(b).toLowerCase();

@@ -1,22 +1,25 @@
 /** The list of messages: one tab stop, arrow keys move and open, as in a mail client. */
 
 import { chips } from "./categories.js";
-import { el, icon, iconButton } from "./dom.js";
+import { el, icon, spoken } from "./dom.js";
 
 /** @typedef {import("./api.js").Row} Row */
 /** @typedef {import("./api.js").View} View */
+/** @typedef {import("./look.js").Look} Look */
 
 export class MessageList {
   #actions;
   #filter = "";
   /** @type {View | null} */
   #view = null;
+  /** @type {Look | null} */
+  #look = null;
   #selected = "";
-  #title = el("h1");
+  #title = el("h2");
   #count = el("span", { class: "meta" });
   #rows;
 
-  /** @param {HTMLElement} place @param {{open: (id: string) => void, write: () => void, remove: () => void}} actions */
+  /** @param {HTMLElement} place @param {{open: (id: string) => void, remove: () => void}} actions */
   constructor(place, actions) {
     this.#actions = actions;
     this.#rows = el("div", {
@@ -28,14 +31,14 @@ export class MessageList {
     } });
     place.append(
       el("header", {},
-        el("div", { class: "heading" }, this.#title, this.#count, el("span", { class: "grow" }),
-          iconButton("plus", "New message", () => actions.write())),
+        el("div", { class: "heading" }, this.#title, this.#count),
         el("label", { class: "search" }, icon("search"), search)),
       this.#rows);
   }
 
-  /** @param {View} view @param {string} selected */
-  draw(view, selected) {
+  /** @param {Look} look @param {View} view @param {string} selected */
+  draw(look, view, selected) {
+    this.#look = look;
     this.#view = view;
     this.#selected = selected;
     this.#redraw();
@@ -62,7 +65,8 @@ export class MessageList {
   }
 
   #redraw() {
-    if (!this.#view) return;
+    if (!this.#view || !this.#look) return;
+    const look = this.#look;
     const rows = this.#shown();
     const hadFocus = this.#rows.contains(document.activeElement);
     const folder = this.#view.folders.find((f) => f.id === this.#view?.folder);
@@ -70,8 +74,8 @@ export class MessageList {
     this.#title.textContent = folder?.name ?? "";
     this.#count.textContent = `${rows.length}`;
     const stop = rows.some((row) => row.id === this.#selected) ? this.#selected : rows[0]?.id;
-    this.#rows.replaceChildren(...rows.map((row) => this.#option(row, isSent, row.id === stop)));
-    if (!rows.length) this.#rows.append(el("p", { class: "empty" }, this.#filter ? "No message matches the filter." : "This folder is empty."));
+    this.#rows.replaceChildren(...rows.map((row) => this.#option(row, look, isSent, row.id === stop)));
+    if (!rows.length) this.#rows.append(el("p", { class: "empty" }, this.#filter ? "No message matches the filter." : look.emptyPlace));
     if (hadFocus) this.#row(stop ?? "")?.focus({ preventScroll: true });
   }
 
@@ -80,12 +84,13 @@ export class MessageList {
     return /** @type {HTMLElement[]} */ ([...this.#rows.children]).find((row) => row.dataset.id === id);
   }
 
-  /** @param {Row} row @param {boolean} isSent @param {boolean} isStop */
-  #option(row, isSent, isStop) {
+  /** @param {Row} row @param {Look} look @param {boolean} isSent @param {boolean} isStop */
+  #option(row, look, isSent, isStop) {
     const parties = isSent ? row.to : row.from ? [row.from] : [];
     const who = parties.map((party) => party.name || party.address).join("; ") || (isSent ? "(no recipient)" : "(no sender)");
     const subject = row.subject || "(no subject)";
     const time = when(row.received_at);
+    const tags = row.categories.length > 0 && chips(row.categories, this.#view?.categories ?? [], look);
     return el("div", {
       role: "option", class: row.is_read ? "row" : "row unread", "data-id": row.id, tabindex: isStop ? "0" : "-1",
       "aria-selected": String(row.id === this.#selected),
@@ -94,10 +99,16 @@ export class MessageList {
       !row.is_read && spoken("Unread "),
       el("div", { class: "line" }, el("span", { class: "who" }, row.is_draft && el("span", { class: "draft" }, "Draft "), who),
         row.has_attachments && icon("clip"), row.has_attachments && spoken(" Has attachments "), el("time", { datetime: row.received_at }, time)),
-      el("div", { class: "subject" }, subject),
+      el("div", { class: "subject" }, look.hasLabels && this.#place(row), look.hasLabels && tags, el("span", { class: "text" }, subject)),
       el("div", { class: "preview" }, row.preview || " "),
-      row.categories.length > 0 && spoken("Categories: "),
-      row.categories.length > 0 && chips(row.categories, this.#view?.categories ?? []));
+      !look.hasLabels && tags);
+  }
+
+  /** Where a message is beside the place that is shown, as Gmail tells it. @param {Row} row */
+  #place(row) {
+    const place = this.#view?.folders.find((folder) => folder.id === row.folder);
+    const isNews = place && place.id !== this.#view?.folder && place.well_known !== "archive" && place.well_known !== "sentitems";
+    return isNews ? el("span", { class: "place" }, place.name, " ") : null;
   }
 
   /** @param {KeyboardEvent} event */
@@ -119,9 +130,6 @@ export class MessageList {
     }
   }
 }
-
-/** Text for screen readers only. @param {string} text */
-const spoken = (text) => el("span", { class: "sr-only" }, text);
 
 /** The time for today, the day for this week, else the date. @param {string} iso */
 function when(iso) {

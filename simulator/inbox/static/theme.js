@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 
 /** @typedef {"auto" | "light" | "dark" | "contrast"} Choice */
 
-const CHOICES = { auto: "Theme: automatic", light: "Light", dark: "Dark", contrast: "High contrast" };
+const CHOICES = { auto: "Automatic", light: "Light", dark: "Dark", contrast: "High contrast" };
 const OFFICE = {
   light: { background: "#FFFFFF", text: "#242424", control: "#FFFFFF", controlText: "#242424" },
   dark: { background: "#1F1F1F", text: "#FFFFFF", control: "#292929", controlText: "#FFFFFF" },
@@ -16,15 +16,15 @@ export class Theme extends EventTarget {
   /** @type {Choice} */
   choice = "auto";
 
-  /** @param {HTMLElement} top @param {string} choice */
-  constructor(top, choice) {
+  select = el("select", { "aria-label": "Theme", onchange: () => this.choose(this.select.value) },
+    ...Object.entries(CHOICES).map(([value, label]) => el("option", { value }, label)));
+
+  /** @param {string} choice */
+  constructor(choice) {
     super();
-    const select = el("select", { "aria-label": "Theme", onchange: () => this.choose(select.value) },
-      ...Object.entries(CHOICES).map(([value, label]) => el("option", { value }, label)));
-    top.append(el("strong", {}, "Mail"), el("span", { class: "tag" }, "simulator"), el("span", { class: "grow" }), select);
     this.#prefersDark.addEventListener("change", () => this.#apply());
     this.choice = /** @type {Choice} */ (choice in CHOICES ? choice : "auto");
-    select.value = this.choice;
+    this.select.value = this.choice;
     this.#apply();
   }
 

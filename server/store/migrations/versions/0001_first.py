@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("access_type", sa.String(length=40), nullable=False),
         sa.Column("admin_contact", sa.String(length=320), nullable=False),
         sa.Column("profile", sa.JSON(), nullable=False),
+        sa.Column("service_account", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenant.id"], name=op.f("fk_organization_tenant_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organization")),
         sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_organization_tenant_id_name")),

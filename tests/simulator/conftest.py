@@ -1,0 +1,58 @@
+"""The simulator's mail client for the tests of it. A test module that uses `client` or `inbox` has a fixture `world`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Playwright
+
+from simulator.inbox import create_app
+from simulator.serving import Port
+from simulator.world import World
+from tests.simulator.inbox_page import ADD_IN, CHROMIUM, DIALOG, Client
+
+
+@pytest.fixture
+def client(world: World) -> FlaskClient:
+    app = create_app(lambda: world, sidebar_url=lambda: "http://127.0.0.1:1/sidebar", mint_token=lambda p: f"token of {p.email}")
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.fail(f"The browser tests need {CHROMIUM}; ./run test installs it")
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield launched
+    launched.close()
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[Client]:
+    """One tab for all tests, since a new one costs a second; the World behind it is each test's own."""
+    add_in = Flask("add-in")
+    with ExitStack() as stack:
+        pane = stack.enter_context(Port(add_in))
+        context = stack.enter_context(browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce"))
+        tab = Client(context.new_page(), "")
+        app = create_app(
+            lambda: tab.world, sidebar_url=lambda: f"{pane.url}/sidebar", mint_token=lambda person: f"token of {person.email}"
+        )
+        port = stack.enter_context(Port(app))
+        add_in.add_url_rule("/sidebar", "sidebar", lambda: ADD_IN % port.url)
+        add_in.add_url_rule("/dialog", "dialog", lambda: DIALOG % port.url)
+        tab.url = port.url
+        yield tab
+
+
+@pytest.fixture
+def inbox(tab: Client, world: World) -> Iterator[Client]:
+    tab.world, tab.errors = world, []
+    yield tab
+    tab.page.goto("about:blank")
+    assert tab.errors == []
