@@ -309,6 +309,7 @@ def axe(inbox: Client) -> dict[str, list[str]]:
     return {state: faults for state, faults in found.items() if faults}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", THREE_LOOKS)
 def test_the_client_has_no_accessibility_fault_that_axe_can_see(inbox: Client, kind: AccessType) -> None:
     for name, preset, color in [
@@ -323,6 +324,7 @@ def test_the_client_has_no_accessibility_fault_that_axe_can_see(inbox: Client, k
     assert axe(inbox) == {}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", THREE_LOOKS)
 def test_the_narrow_client_has_no_accessibility_fault_that_axe_can_see(narrow: Client) -> None:
     narrow.open(CASE)

@@ -402,6 +402,7 @@ def test_an_image_within_the_text_is_no_attachment(mailbox: GoogleMailbox, remot
     assert mailbox.head(remote.receive(multipart(*parts)).immutable_id).has_attachments
 
 
+@pytest.mark.soak
 def test_every_message_of_the_demo_is_read(mailbox: GoogleMailbox, remote: GoogleRemote) -> None:
     for stored in remote.state.messages.values():
         head = mailbox.head(stored.immutable_id)

@@ -64,6 +64,7 @@ def test_reading_mail_elsewhere_costs_nothing_more(
     assert spent() == (2, 3)  # the history has something, but nothing to read
 
 
+@pytest.mark.soak
 def test_the_first_listing_of_4500_contacts_takes_a_request_for_a_thousand(
     mailbox: GoogleMailbox, remote: GoogleRemote, folders: dict[FolderId, str], spent: Callable[[], tuple[int, int]]
 ) -> None:
@@ -115,6 +116,7 @@ def test_more_history_than_can_be_read_at_once_is_told_whole(remote: GoogleRemot
     assert reader.messages() == {}
 
 
+@pytest.mark.soak
 def test_history_of_many_pages_is_told_each_message_once_whatever_the_quota_allows(
     remote: GoogleRemote, reader: Reader, forward: Callable[..., None]
 ) -> None:
