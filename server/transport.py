@@ -84,7 +84,8 @@ class Gateway:
     """Sends requests to one kind of peer. Thread-safe.
 
     `peer` names it in errors for people ("SAP Cloud for Customer"); `timeout_s` is the deadline of a whole call, connecting
-    and reading the body included.
+    and reading the body included. Without `keeps_alive` each call has a connection of its own: for what is asked rarely and may
+    not be asked twice, since a connection that was kept may break just when it is used again.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class Gateway:
         timeout_s: float,
         ssl_context: ssl.SSLContext,
         proxy_url: str | None = None,
+        keeps_alive: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.peer = peer
         self.timeout_s = timeout_s
+        self._kept = 20 if keeps_alive else 0
         self._ssl = ssl_context
         self._proxy = proxy_url
         self._clock = clock
@@ -175,7 +178,7 @@ class Gateway:
                 verify=self._ssl,
                 proxy=self._proxy,
                 trust_env=False,
-                limits=httpx.Limits(max_connections=20, max_keepalive_connections=20, keepalive_expiry=20),
+                limits=httpx.Limits(max_connections=20, max_keepalive_connections=self._kept, keepalive_expiry=20),
             )
             # httpx has no other place for it, and its own timeouts begin anew with each byte.
             # It gets no hold of `self`: the pool must not keep its client alive.

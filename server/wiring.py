@@ -87,7 +87,7 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     tls = ssl_context(settings.ca_file)
     gateway = partial(Gateway, ssl_context=tls, proxy_url=settings.proxy_url)
     store = Store(settings.database_url)
-    identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s)
+    identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s, keeps_alive=False)
     vault = TokenVault(
         store,
         Secrets(load_key_file(settings.key_file)),

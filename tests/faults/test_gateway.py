@@ -189,3 +189,23 @@ def test_whoever_asks_for_a_plain_answer_gets_no_packed_one(gateway: Gateway) ->
         assert gateway.send("GET", url).content == gzip.decompress(PACKED)
         with pytest.raises(Transient):
             gateway.send("GET", url, headers={"Accept-Encoding": "identity"})
+
+
+# Connections
+
+
+def breaks_when_it_is_used_again(client: socket.socket) -> None:
+    client.recv(65536)
+    client.sendall(whole(b"{}"))
+    client.recv(65536)
+
+
+def test_without_kept_connections_none_breaks_when_it_is_used_again() -> None:
+    trusting = ssl.create_default_context()
+    keeping, fresh = (Gateway("The peer", timeout_s=MANY_S, ssl_context=trusting, keeps_alive=keeps) for keeps in (True, False))
+    with peer(breaks_when_it_is_used_again) as url:
+        for _ in range(3):
+            assert fresh.send("GET", url).content == b"{}"
+        assert keeping.send("GET", url).content == b"{}"
+        with pytest.raises(Transient):
+            keeping.send("GET", url)

@@ -69,7 +69,7 @@ def packed(own: bytes) -> Iterable[bytes]:
     head, _, body = own.partition(b"\r\n\r\n")
     kept = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
     body = gzip.compress(body)
-    yield b"\r\n".join([*kept, b"content-encoding: gzip", b"content-length: %d" % len(body), b"", body])
+    yield b"\r\n".join([*kept, b"connection: close", b"content-encoding: gzip", b"content-length: %d" % len(body), b"", body])
 
 
 def test_answers_may_come_packed(house: House, tally: Tally) -> None:

@@ -48,6 +48,7 @@ class Remote:
     creating: str = "POST"  # creates a category
     creating_folder: str = "POST"
     creating_contact: str = "POST"
+    creating_and_looking: str = ""  # creates a contact, or looks for it afterwards
     updating_contact: str = "PATCH"
     moving_contact: str = "PATCH"
     deleting_contact: str = "DELETE"

@@ -1,4 +1,4 @@
-"""The simulator's mail client for the tests of it. A test module that uses `client` or `inbox` has a fixture `world`."""
+"""Who is asked, and the simulator's mail client for the tests of it. A test module may have a `world` of its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,35 @@ from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Playwright
 
+from simulator import demo
 from simulator.inbox import create_app
 from simulator.serving import Port
-from simulator.world import World
+from simulator.world import Person, World
+from tests.simulator.holder import Holder
 from tests.simulator.inbox_page import ADD_IN, CHROMIUM, DIALOG, Client
+
+
+@pytest.fixture(scope="module")
+def holder() -> Holder:
+    return Holder()
+
+
+@pytest.fixture(scope="module")
+def port(app: Flask) -> Iterator[Port]:
+    """A port for the vendor's app that the test module gives."""
+    with Port(app) as port:
+        yield port
+
+
+@pytest.fixture
+def world(holder: Holder) -> World:
+    holder.world = demo.small()
+    return holder.world
+
+
+@pytest.fixture
+def me(world: World) -> Person:
+    return world.people[0]
 
 
 @pytest.fixture

@@ -20,28 +20,12 @@ from googleapiclient.http import BatchHttpRequest
 from simulator import demo, google
 from simulator.google import UNITS_PER_MINUTE, service_of
 from simulator.google.discovery import Description
-from simulator.google.identity import Grant
 from simulator.google.mail import NAME_LENGTH, SECOND_WRITERS_LABEL, adopt
 from simulator.serving import Port
 from simulator.world import Fault, Person, StoredMessage, World
+from tests.simulator.holder import Holder
 
 ME = "/gmail/v1/users/me"
-
-
-class Holder:
-    """Stands between the port, which lives long, and the World, which is new for each test. A token is an address."""
-
-    world: World
-    scopes: frozenset[str]
-
-    def grant(self, token: str) -> Grant | None:
-        person = self.world.person(token)
-        return Grant(person, self.scopes) if person else None
-
-
-@pytest.fixture(scope="module")
-def holder() -> Holder:
-    return Holder()
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +33,11 @@ def app(holder: Holder) -> Flask:
     return google.create_app(lambda: holder.world, holder.grant)
 
 
-@pytest.fixture(scope="module")
-def port(app: Flask) -> Iterator[Port]:
-    with Port(app) as port:
-        yield port
-
-
 @pytest.fixture
 def world(holder: Holder) -> World:
     holder.world, holder.scopes = demo.small(), frozenset({"gmail.modify"})
     adopt(holder.world, holder.world.people[0])
     return holder.world
-
-
-@pytest.fixture
-def me(world: World) -> Person:
-    return world.people[0]
 
 
 @pytest.fixture

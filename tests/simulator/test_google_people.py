@@ -19,26 +19,11 @@ from simulator import demo
 from simulator.google import people as google_people
 from simulator.google.book import AddressBook
 from simulator.google.discovery import Description
-from simulator.google.identity import Grant, subject
+from simulator.google.identity import subject
 from simulator.google.people import PeopleService, people_of
 from simulator.serving import Port
 from simulator.world import Fault, Person, World
-
-
-class Holder:
-    """Stands between the port, which lives long, and the World, which is new for each test. A token is an address."""
-
-    world: World
-    scopes: frozenset[str]
-
-    def grant(self, token: str) -> Grant | None:
-        person = self.world.person(token)
-        return Grant(person, self.scopes) if person else None
-
-
-@pytest.fixture(scope="module")
-def holder() -> Holder:
-    return Holder()
+from tests.simulator.holder import Holder
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +31,11 @@ def app(holder: Holder) -> Flask:
     return google_people.create_app(lambda: holder.world, holder.grant)
 
 
-@pytest.fixture(scope="module")
-def port(app: Flask) -> Iterator[Port]:
-    with Port(app) as port:
-        yield port
-
-
 @pytest.fixture
 def world(holder: Holder) -> World:
     holder.world, holder.scopes = demo.small(), frozenset({"contacts"})
     holder.world.people[0].access_type = "google"
     return holder.world
-
-
-@pytest.fixture
-def me(world: World) -> Person:
-    return world.people[0]
 
 
 @pytest.fixture

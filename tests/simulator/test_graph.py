@@ -10,6 +10,7 @@ from email import message_from_bytes, policy
 
 import httpx
 import pytest
+from flask import Flask
 
 from simulator import demo, graph
 from simulator.graph.calls import SECOND_WRITERS_CATEGORY
@@ -17,39 +18,14 @@ from simulator.graph.resources import ATTACHMENT, CATEGORY, FOLDER, MESSAGE, ON_
 from simulator.serving import Port
 from simulator.world import Fault, Person, StoredMessage, World
 from tests.contracts import GraphContract, graph_contract
+from tests.simulator.holder import Holder
 
 IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 
 
-class Holder:
-    """Stands between the port, which lives long, and the World, which is new for each test."""
-
-    world: World
-
-    def person_of(self, token: str) -> Person | None:
-        return self.world.person(token)
-
-
 @pytest.fixture(scope="module")
-def holder() -> Holder:
-    return Holder()
-
-
-@pytest.fixture(scope="module")
-def port(holder: Holder) -> Iterator[Port]:
-    with Port(graph.create_app(lambda: holder.world, holder.person_of)) as port:
-        yield port
-
-
-@pytest.fixture
-def world(holder: Holder) -> World:
-    holder.world = demo.small()
-    return holder.world
-
-
-@pytest.fixture
-def me(world: World) -> Person:
-    return world.people[0]
+def app(holder: Holder) -> Flask:
+    return graph.create_app(lambda: holder.world, holder.person_of)
 
 
 @pytest.fixture

@@ -7,14 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+from flask import Flask
 
-from simulator import demo, graph
+from simulator import graph
 from simulator.graph.calls import SECOND_WRITERS_CATEGORY
 from simulator.graph.contacts import CONTACT, CONTACT_FOLDER
 from simulator.serving import Port
 from simulator.world import Fault, MailboxState, Person, StoredContact, World
 from tests.contracts import GraphContract, graph_contract
-from tests.simulator.test_graph import IMMUTABLE, Holder, client_of, code, drain
+from tests.simulator.holder import Holder
+from tests.simulator.test_graph import IMMUTABLE, client_of, code, drain
 
 GUID = "{9d1c6a0e-5b0f-4c3e-8f57-2a4be0c71d36}"
 LINK = f"String {GUID} Name SsiLink"
@@ -29,25 +31,8 @@ ADA: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def holder() -> Holder:
-    return Holder()
-
-
-@pytest.fixture(scope="module")
-def port(holder: Holder) -> Iterator[Port]:
-    with Port(graph.create_app(lambda: holder.world, holder.person_of)) as port:
-        yield port
-
-
-@pytest.fixture
-def world(holder: Holder) -> World:
-    holder.world = demo.small()
-    return holder.world
-
-
-@pytest.fixture
-def me(world: World) -> Person:
-    return world.people[0]
+def app(holder: Holder) -> Flask:
+    return graph.create_app(lambda: holder.world, holder.person_of)
 
 
 @pytest.fixture

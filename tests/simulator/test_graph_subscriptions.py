@@ -11,12 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from simulator import demo, graph
+from simulator import graph
 from simulator.graph.subscriptions import Courier, Subscriptions, post_by_http
 from simulator.serving import Port
 from simulator.world import Fault, World
 from tests.contracts import GraphContract, graph_contract
-from tests.simulator.test_graph import IMMUTABLE, Holder, case, client_of, code
+from tests.simulator.holder import Holder
+from tests.simulator.test_graph import IMMUTABLE, case, client_of, code
 
 URL = "https://sidebar.example.com/hooks/mail/7"
 
@@ -51,11 +52,6 @@ class Receiver:
         return [one for body in self.bodies for one in body["value"]]
 
 
-@pytest.fixture(scope="module")
-def holder() -> Holder:
-    return Holder()
-
-
 @pytest.fixture
 def receiver() -> Receiver:
     return Receiver()
@@ -70,12 +66,6 @@ def subscriptions(receiver: Receiver) -> Subscriptions:
 def port(holder: Holder, subscriptions: Subscriptions) -> Iterator[Port]:
     with Port(graph.create_app(lambda: holder.world, holder.person_of, subscriptions)) as port:
         yield port
-
-
-@pytest.fixture
-def world(holder: Holder) -> World:
-    holder.world = demo.small()
-    return holder.world
 
 
 @pytest.fixture

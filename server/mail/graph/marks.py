@@ -3,8 +3,8 @@
 The merge makes a repeated write harmless: an answer that was lost is settled by reading again. If-Match on a message or
 contact is not documented, though the service was seen to answer 412 (outlook.md section 3). Where it should ignore it, a
 window remains between our reading and our writing in which another writer's categories are overwritten: one round trip for one
-item (nothing else happens in it; 2 ms against the simulator), and for many at once one round trip of a batch of 20. Whatever is
-written before or after it survives, with If-Match or without.
+item, since nothing else happens in it, and for many at once one round trip of a batch of 20. Whatever is written before or
+after it survives, with If-Match or without.
 """
 
 from __future__ import annotations

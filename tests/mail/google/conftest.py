@@ -71,6 +71,7 @@ def remote(tenant: Tenant, people: PeopleService, world: World) -> GoogleRemote:
         creating="POST /gmail/v1/users/me/labels",
         creating_folder="POST /v1/contactGroups",
         creating_contact=":createContact",
+        creating_and_looking="POST",  # not the groups, which are read before
         updating_contact=":updateContact",
         moving_contact=":updateContact",
         deleting_contact=":deleteContact",

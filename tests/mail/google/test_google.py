@@ -8,8 +8,8 @@ import pytest
 from server.domain.marks import FOLDERS, MARKS, names_for, reason_category
 from server.domain.message import parse
 from server.domain.mime import clean
-from server.errors import Forbidden, NeedsReauth, NotFound, RateLimited, Rejected, Transient, Unknown
-from server.mail import Mailbox, Marked
+from server.errors import Forbidden, NeedsReauth, NotFound, RateLimited, Rejected, Transient
+from server.mail import Marked
 from server.mail.google import GoogleMailbox
 from server.mail.google.calls import Budget, Calls, describe
 from server.mail.google.labels import COLORS
@@ -18,9 +18,7 @@ from simulator.google.discovery import Description
 from simulator.google.identity import subject
 from simulator.serving import Port
 from tests.mail.contract import NAMES, MailboxContract, mime, names_in
-from tests.mail.contract_contacts import ADA, LINK
 from tests.mail.google.remote import GoogleRemote, Tenant
-from tests.mail.remote import Remote
 
 LABELS = names_for({"labels"})
 INLINE_IMAGE = (
@@ -40,31 +38,6 @@ class TestGoogle(MailboxContract):
     has_item_class = False
     replaces_marks = False
     idle_requests = 2  # Gmail and the People API are two services
-
-    # Google shows writes late, so what is not to be seen may still have been made: it is not tried again.
-
-    @pytest.mark.parametrize("kind", ["acted_drop", "garbage"])
-    def test_an_answer_lost_while_creating_makes_no_second_contact(
-        self, mailbox: Mailbox, remote: Remote, folder: str, kind: str
-    ) -> None:
-        remote.fail(kind, match=remote.creating_contact)
-        if kind == "garbage":  # given without acting
-            with pytest.raises(Unknown):
-                mailbox.create_contact(folder, ADA, link=LINK)
-            assert remote.contacts(folder) == {}
-        made = mailbox.find_contact(folder, LINK) or mailbox.create_contact(folder, ADA, link=LINK)
-        assert remote.contacts(folder) == {made.ref: ADA}
-
-    def test_answers_to_creating_that_are_always_lost_make_no_second_contact_and_raise_nothing_but_unknown_or_transient(
-        self, mailbox: Mailbox, remote: Remote, folder: str
-    ) -> None:
-        remote.fail("acted_drop", match="POST", times=None)  # the groups, which are asked for first, are told
-        with pytest.raises(Unknown):
-            mailbox.create_contact(folder, ADA, link=LINK)
-        remote.heal()
-        found = mailbox.find_contact(folder, LINK)
-        assert found is not None
-        assert remote.contacts(folder) == {found.ref: ADA}
 
 
 # What a call costs

@@ -31,24 +31,10 @@ from simulator.ews import soap as ews_soap
 from simulator.serving import Port
 from simulator.world import Gate
 from tests.contracts import contract
-from tests.mail import on_premises
 from tests.mail.contract import NAMES
 from tests.mail.contract import mime as mime_of
 from tests.mail.contract_contacts import ADA, LINK
-from tests.mail.on_premises import LIMITED, PATH, SERVICE, ExchangeRemote, Open
-
-authority, guard, house, mailbox, open_mailbox, port, recorder, remote, secure_port = (
-    on_premises.authority,
-    on_premises.guard,
-    on_premises.house,
-    on_premises.mailbox,
-    on_premises.open_mailbox,
-    on_premises.port,
-    on_premises.recorder,
-    on_premises.remote,
-    on_premises.secure_port,
-)
-
+from tests.mail.exchange.remote import LIMITED, PATH, SERVICE, ExchangeRemote, Open
 
 # Bad input and faults
 

@@ -1,11 +1,7 @@
-"""Mailboxes on-premises for tests: a server on loopback in front of each test's World, and the way to open a mailbox there.
-
-Test modules take the fixtures by name, e.g. `remote = on_premises.remote`.
-"""
+"""Fixtures for the tests of mailboxes on-premises: a server on loopback, plain and by TLS, and how to open a mailbox there."""
 
 import ssl
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,45 +12,9 @@ from server.mail.exchange import ExchangeMailbox, Login
 from server.mail.hosts import Guard
 from simulator import ews
 from simulator.serving import Port
-from simulator.world import StoredContact, World
+from simulator.world import World
 from tests.ews_contract import Recorder
-from tests.mail.remote import Remote
-
-SERVICE = ews.ServiceAccount("ssi-service", "Impersonate-1!")
-LIMITED = ews.ServiceAccount("ssi-limited", "Impersonate-2!", frozenset({"nobody@aldermill.example"}))
-PATH = "/EWS/Exchange.asmx"
-
-
-@dataclass
-class ExchangeRemote(Remote):
-    """The back door to a mailbox on-premises; what other providers write by HTTP method are operations here."""
-
-    marking: str = "/UpdateItem"
-    creating: str = "/UpdateUserConfiguration"
-    creating_folder: str = "/CreateFolder"
-    creating_contact: str = "/CreateItem"
-    updating_contact: str = "/UpdateItem"
-    moving_contact: str = "/MoveItem"
-    deleting_contact: str = "/DeleteItem"
-
-    def contact_ref(self, stored: StoredContact) -> str:
-        return stored.ews_id.replace("/", "-").replace("+", "_")
-
-    def forget_changes(self) -> None:
-        self.fail("forgets")
-
-    def leave_provider(self) -> None:
-        self.person.access_type = "office365"
-
-    def operations(self) -> list[str]:
-        """What the server was asked to do, without the steps of a handshake."""
-        return [a.path.rpartition("/")[2] for a in self.world.requests("exchange") if a.status != 401]
-
-
-class House:
-    """Stands between the port, which lives long, and the World, which is new for each test."""
-
-    world: World
+from tests.mail.exchange.remote import LIMITED, PATH, SERVICE, ExchangeRemote, House, Open
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +61,6 @@ def guard(port: Port, secure_port: Port, authority: trustme.CA) -> Guard:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return Guard(AllowList.of([f"127.0.0.1:{port.port}", f"127.0.0.1:{secure_port.port}"]), ssl_context=context)
-
-
-Open = Callable[..., ExchangeMailbox]
 
 
 @pytest.fixture

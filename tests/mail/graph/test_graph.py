@@ -16,39 +16,13 @@ from server.mail import Mailbox, Marked
 from server.mail.graph import GraphMailbox
 from server.transport import Gateway, Reply
 from simulator.serving import Port
-from simulator.world import Gate, Latency, StoredMessage, World
+from simulator.world import Gate, Latency, StoredMessage
 from tests.contracts import GraphContract, graph_contract
 from tests.mail.contract import NAMES, MailboxContract, mime
 from tests.mail.contract_changes import HOOK
 from tests.mail.contract_contacts import ADA
-from tests.mail.graph_remote import GraphRemote, Tenant, between, opener
+from tests.mail.graph.remote import between
 from tests.mail.remote import Remote
-
-
-@pytest.fixture(scope="module")
-def tenant() -> Tenant:
-    return Tenant()
-
-
-@pytest.fixture(scope="module")
-def port(tenant: Tenant) -> Iterator[Port]:
-    with Port(tenant.app()) as port:
-        yield port
-
-
-@pytest.fixture
-def remote(tenant: Tenant, world: World) -> GraphRemote:
-    return tenant.enter(world)
-
-
-@pytest.fixture
-def open_mailbox(gateway: Gateway, port: Port, remote: GraphRemote, sleeps: list[float]) -> Callable[..., GraphMailbox]:
-    return opener(gateway, f"{port.url}/v1.0", remote, sleeps)
-
-
-@pytest.fixture
-def mailbox(open_mailbox: Callable[..., GraphMailbox]) -> Mailbox:
-    return open_mailbox()
 
 
 class TestGraph(MailboxContract):

@@ -22,23 +22,10 @@ from simulator.ews.operations import SECOND_WRITERS_CATEGORY
 from simulator.serving import Port
 from simulator.world import Gate, Latency
 from tests.ews_contract import Recorder
-from tests.mail import on_premises
 from tests.mail.contract import NAMES, MailboxContract, names_in
 from tests.mail.contract import mime as mime_of
-from tests.mail.on_premises import LIMITED, PATH, SERVICE, ExchangeRemote, Open
+from tests.mail.exchange.remote import LIMITED, PATH, SERVICE, ExchangeRemote, Open
 from tests.mail.remote import Remote
-
-authority, guard, house, mailbox, open_mailbox, port, recorder, remote, secure_port = (
-    on_premises.authority,
-    on_premises.guard,
-    on_premises.house,
-    on_premises.mailbox,
-    on_premises.open_mailbox,
-    on_premises.port,
-    on_premises.recorder,
-    on_premises.remote,
-    on_premises.secure_port,
-)
 
 
 class TestDirectLogon(MailboxContract):

@@ -15,24 +15,11 @@ from server.mail.exchange import ExchangeMailbox, Login, failures
 from server.mail.exchange.changes import PAGE
 from simulator.world import Gate, StoredContact
 from tests.ews_contract import Recorder
-from tests.mail import on_premises
 from tests.mail.contract import NAMES
 from tests.mail.contract import mime as mime_of
 from tests.mail.contract_changes import Reader
 from tests.mail.contract_contacts import ADA, BOB, LINK
-from tests.mail.on_premises import SERVICE, ExchangeRemote, Open
-
-authority, guard, house, mailbox, open_mailbox, port, recorder, remote, secure_port = (
-    on_premises.authority,
-    on_premises.guard,
-    on_premises.house,
-    on_premises.mailbox,
-    on_premises.open_mailbox,
-    on_premises.port,
-    on_premises.recorder,
-    on_premises.remote,
-    on_premises.secure_port,
-)
+from tests.mail.exchange.remote import SERVICE, ExchangeRemote, Open
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What only concerns Microsoft 365 of contacts, changes and notifications; the rest is the contract's, see test_graph."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -14,42 +14,14 @@ from server.domain.marks import FOLDERS, FolderId
 from server.errors import Conflict, Forbidden, NotFound, Rejected, Transient, Unknown
 from server.mail import Mailbox, Notice, Subscription
 from server.mail.graph import GraphMailbox
-from server.transport import Gateway
 from simulator.graph.subscriptions import Lifecycle
 from simulator.serving import Port
-from simulator.world import Gate, World
+from simulator.world import Gate
 from tests.mail.contract import mime
 from tests.mail.contract_changes import HOOK, MANY, Reader
 from tests.mail.contract_contacts import ADA
-from tests.mail.graph_remote import GraphRemote, Tenant, between, opener
+from tests.mail.graph.remote import GraphRemote, Tenant, between
 from tests.mail.remote import Remote
-
-
-@pytest.fixture(scope="module")
-def tenant() -> Tenant:
-    return Tenant()
-
-
-@pytest.fixture(scope="module")
-def port(tenant: Tenant) -> Iterator[Port]:
-    with Port(tenant.app()) as port:
-        yield port
-
-
-@pytest.fixture
-def remote(tenant: Tenant, world: World) -> GraphRemote:
-    return tenant.enter(world)
-
-
-@pytest.fixture
-def open_mailbox(gateway: Gateway, port: Port, remote: GraphRemote, sleeps: list[float]) -> Callable[..., GraphMailbox]:
-    return opener(gateway, f"{port.url}/v1.0", remote, sleeps)
-
-
-@pytest.fixture
-def mailbox(open_mailbox: Callable[..., GraphMailbox]) -> Mailbox:
-    return open_mailbox()
-
 
 # Contacts
 
