@@ -421,7 +421,18 @@ class _Run:
         return self._link(principal, c4c, activity, found.records)
 
     def settle_mark(self) -> None:
-        """Set the mark that the message lacks; if the mailbox cannot be reached, try again later."""
+        """Set the mark that the message lacks; if the mailbox cannot be reached, try again later.
+
+        Whoever slept for so long that another took over may have put an old mark over the new one: it is set again then.
+        """
+        try:
+            self._set_mark()
+        except LeaseLost:
+            with self.deps.store.transaction() as tx:
+                tx.mark_again(self.request.id, self.deps.now())
+            raise
+
+    def _set_mark(self) -> None:
         mark = mark_for(self.request.state) if self.request.mark else None
         if mark is not None:
             reason = self.request.reason if mark == "error" else None

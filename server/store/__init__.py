@@ -581,6 +581,13 @@ class Transaction:
         }
         self._db.execute(t.save_request.update().where(t.save_request.c.id == request_id).values(values))
 
+    def mark_again(self, request_id: str, now: datetime) -> None:
+        """Have the mark that fits the request's state set once more, now."""
+        r = t.save_request.c
+        mark = sa.case((r.state == "saved", "saved"), (r.state == "failed", "error"), else_="pending")
+        values = {"mark": mark, "next_due_at": now, "changed_at": now}
+        self._db.execute(t.save_request.update().where(r.id == request_id).values(values))
+
     def forget_payloads(self, before: datetime, now: datetime) -> int:
         """Erase wishes from before that time; their requests fail with that reason. Returns how many."""
         where = sa.and_(t.save_request.c.payload.is_not(None), t.save_request.c.created_at < before)

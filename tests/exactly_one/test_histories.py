@@ -462,6 +462,17 @@ def test_short_histories_of_all_sorts_end_with_one_activity_each(ground: Ground,
     count("steps of histories", ground.steps)
 
 
+def test_a_process_that_slept_while_it_marked_leaves_no_old_mark(ground: Ground) -> None:
+    history = History(ground)
+    history.save_without_an_answer(who=1, which=1, links={0}, files=False, line=CREATE, acted=False)
+    history.save_that_stands_still(
+        who=0, which=1, links={0, 1, 2}, files=True, place=("graph", "PATCH /v1.0/me/messages/"), acted=False
+    )
+    assert history.standing is not None  # about to say "pending"
+    history.the_worker_works(after_s=130, place=None, trouble=TROUBLES[0])  # another process finishes the save
+    history.teardown()  # in which the first one wakes up
+
+
 def test_an_activity_that_was_deleted_is_made_anew_by_a_colleague_too(me: Api, colleague: Api, world: World) -> None:
     letter = deliver(world, [me.person, colleague.person], SMALL)
     first = me.save(letter.item(world, me.person))
