@@ -23,7 +23,7 @@ NARROW = {"width": 320, "height": 640}
 THREE_LOOKS = ("office365", "exchange_direct", "google")
 
 
-@pytest.fixture(params=LOOKS)
+@pytest.fixture(params=[pytest.param(k, marks=pytest.mark.soak if k == "exchange_impersonation" else ()) for k in LOOKS])
 def kind(request: pytest.FixtureRequest) -> AccessType:
     kind: AccessType = request.param
     return kind
