@@ -41,7 +41,7 @@ class TestDirectLogon(MailboxContract):
 
 @pytest.mark.soak
 class TestImpersonation(MailboxContract):
-    """The same by a service account. What that changes, the tests of the wire below and tests/test_mailboxes.py show every time."""
+    """The same by a service account. What differs, the tests of the wire below and tests/test_mailboxes.py show every time."""
 
     foreign_id_form = "gmail"
 
