@@ -91,7 +91,7 @@ organization = Table(
     Column("admin_contact", String(320), nullable=False),
     Column("profile", JSON, nullable=False),
     Column("service_account", LargeBinary),  # sealed: how Exchange's Impersonation signs in for its people
-    Column("ews_url", String(400), nullable=False, server_default=text("''")),  # of its people's Exchange; "": found by autodiscover
+    Column("ews_url", String(400), nullable=False, server_default=text("''")),  # of Exchange; "": to be discovered
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -108,7 +108,7 @@ user = Table(
     Column("enabled", Boolean, nullable=False),
     Column("generation", Integer, nullable=False),  # grows when this user's cached lookups are no longer true
     Column("created_at", UtcDateTime, nullable=False),
-    Column("other_mailbox", String(320), nullable=False, server_default=text("''")),  # an address the administrator allows beside `email`
+    Column("other_mailbox", String(320), nullable=False, server_default=text("''")),  # allowed beside `email`
     Column("sidebar_seen_at", UtcDateTime),  # the sidebar's first call since the mailbox was connected
     UniqueConstraint("tenant_id", "email_key"),
     UniqueConstraint("tenant_id", "c4c_user_id"),
