@@ -26,6 +26,7 @@ class Settings:
     entra_authority: str = "https://login.microsoftonline.com"  # sign-in authority, without tenant
     graph_url: str = "https://graph.microsoft.com/v1.0"  # Microsoft Graph
     allowed_hosts: tuple[str, ...] = ()  # hosts, addresses, networks [:port] of Exchange servers that are not public on port 443
+    exchange_metadata_hosts: tuple[str, ...] = ()  # hosts[:port] of Exchange servers whose identity tokens count
     google_client_id: str = ""  # OAuth client of this installation at Google, for mailboxes
     google_client_secret_file: Path | None = None  # file that holds its secret
     google_audience: tuple[str, ...] = ()  # OAuth client ids of the Gmail add-on; without, nobody of Google may sign in

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from server.auth import ExchangeLogin, TokenVault
+from server.auth.exchange_identity import ExchangeIssuer
 from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
 from server.auth.oauth import Entra, Google
 from server.auth.secrets import Secrets, load_key_file
@@ -149,16 +150,12 @@ def _secret(settings: Settings, name: str) -> str:
 
 def _issuers(settings: Settings, gateway: Gateway) -> list[Issuer]:
     audience = frozenset({settings.client_id, f"api://{settings.client_id}", _application_uri(settings)})
-    entra = EntraIssuer(gateway, authority=settings.entra_authority, audience=audience)
-    if not settings.google_audience:  # or a stranger's token could make us wait for Google's keys
-        return [entra]
-    google = GoogleIssuer(
-        gateway,
-        issuer=settings.google_issuer,
-        keys_url=settings.google_keys_url,
-        audience=frozenset(settings.google_audience),
-    )
-    return [entra, google]
+    issuers: list[Issuer] = [EntraIssuer(gateway, authority=settings.entra_authority, audience=audience)]
+    if settings.google_audience:  # or a stranger's token could make us wait for Google's keys
+        google = frozenset(settings.google_audience)
+        issuers += [GoogleIssuer(gateway, issuer=settings.google_issuer, keys_url=settings.google_keys_url, audience=google)]
+    pane = frozenset({f"{settings.public_url}/sidebar"})  # the manifest's SourceLocation
+    return issuers + [ExchangeIssuer(gateway, host=host, audience=pane) for host in settings.exchange_metadata_hosts]
 
 
 def _application_uri(settings: Settings) -> str:

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from simulator import c4c, demo, ews, google, graph, identity, inbox
 from simulator.ews import autodiscover as ews_autodiscover
+from simulator.ews import identity as ews_identity
 from simulator.google import identity as google_identity
 from simulator.google import people as google_people
 from simulator.serving import Port, joined
@@ -85,12 +86,21 @@ class Simulator:
         self.provider = identity.provider_of(identity_app)
         graph_app = graph.create_app(world_now, self.provider.verify_graph_token)
         c4c_app = c4c.create_app(world_now, public_url=lambda: self.c4c.url)
-        ews_app = ews.create_app(world_now, services=[SERVICE_ACCOUNT], autodiscover=self._autodiscover)
+        self.exchange_identity = ews_identity.ExchangeIdentity(world_now, public_url=lambda: self.ews.url, state_dir=keys)
+        ews_app = ews.create_app(
+            world_now, services=[SERVICE_ACCOUNT], autodiscover=self._autodiscover, identity=self.exchange_identity
+        )
         google_app = google_identity.create_app(world_now, public_url=lambda: self.google.url, state_dir=keys)
         self.google_identity = google_identity.identity_of(google_app)
         gmail_app = google.create_app(world_now, self.google_identity.grant)
         shared = google.service_of(gmail_app).gmail
-        inbox_app = inbox.create_app(world_now, sidebar_url=lambda: self.sidebar_url, mint_token=self.bearer, gmail=shared)
+        inbox_app = inbox.create_app(
+            world_now,
+            sidebar_url=lambda: self.sidebar_url,
+            mint_token=self.bearer,
+            mint_identity_token=lambda person, url: self.exchange_identity.mint_identity_token(self.world, person, url),
+            gmail=shared,
+        )
         people_app = google_people.create_app(world_now, self.google_identity.grant)
         self.books = google_people.books_of(people_app)
         google_apps = {"/gmail/": gmail_app, "/batch/gmail/": gmail_app, "/batch": people_app, "/v1/": people_app}
@@ -164,7 +174,7 @@ class Simulator:
         return {
             "tenant": {
                 "name": TENANT,
-                "identity_tenants": [world.entra_tenant, *({demo.OWN_DOMAIN} if "google" in self._used else ())],
+                "identity_tenants": self._identity_tenants(),
                 "c4c": {
                     "url": self.c4c.url + "/sap/c4c/odata/v1/c4codataapi/",
                     "token_url": self.c4c.url + c4c.TOKEN_PATH,
@@ -193,6 +203,7 @@ class Simulator:
                 "SSI_CLIENT_ID": world.client_id,
                 "SSI_CLIENT_SECRET_FILE": str(secret_file),
                 "SSI_ALLOWED_HOSTS": f"127.0.0.1:{self.ews.port}",
+                "SSI_EXCHANGE_METADATA_HOSTS": self._exchange_host,
                 "SSI_GOOGLE_CLIENT_ID": world.client_id,
                 "SSI_GOOGLE_CLIENT_SECRET_FILE": str(secret_file),
                 "SSI_GOOGLE_AUDIENCE": world.client_id,
@@ -203,6 +214,16 @@ class Simulator:
                 "SSI_GOOGLE_PEOPLE_URL": self.google.url,
             },
         }
+
+    @property
+    def _exchange_host(self) -> str:
+        return self.ews.url.removeprefix("https://")
+
+    def _identity_tenants(self) -> list[str]:
+        """Where the people of the C4C tenant sign in."""
+        google = [demo.OWN_DOMAIN] if "google" in self._used else []
+        exchange = [f"exchange:{self._exchange_host}"] if self._used & set(ews.ON_PREMISES) else []
+        return [self.world.entra_tenant, *google, *exchange]
 
     def _organizations(self) -> list[dict[str, Any]]:
         """One for each access type that somebody has."""

@@ -77,7 +77,7 @@ class Line:
 
     def __init__(self, directory: Path) -> None:
         authority = trustme.CA()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
         authority.cert_pem.write_to_path(str(directory / "ca.pem"))
         app = create_app(lambda: self.world, public_url=lambda: self.port.url)
