@@ -23,7 +23,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from simulator.openid import OIDC_SCOPES, Issuer, KeyRing, Memory, OAuthError, authorize, b64url
 from simulator.serving import watch
-from simulator.world import GetWorld, Person, World
+from simulator.world import CONSUMERS, GetWorld, Person, World
 
 GRAPH = "https://graph.microsoft.com"
 GRAPH_SCOPES = ("Mail.ReadWrite", "MailboxSettings.ReadWrite", "Contacts.ReadWrite", "User.Read")
@@ -54,7 +54,7 @@ class _Entra(Issuer):
         return f"{self.url()}/{'{tenantid}' if tid in _ANY_TENANT else tid}/v2.0"
 
     def check_tenant(self, tid: str) -> None:
-        if tid not in _ANY_TENANT | {self.world.entra_tenant}:
+        if tid not in _ANY_TENANT | {CONSUMERS, self.world.entra_tenant}:
             raise self.refuse(90002, "invalid_tenant", f"Tenant '{tid}' not found.")
 
     def discovery(self, tid: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class _Entra(Issuer):
             body["access_token"] = self.ring.sign(self.api_claims(person, 3600))
         if "openid" in scopes:
             body["id_token"] = self.ring.sign(self.id_claims(person, nonce))
-        client_info = {"uid": person.object_id, "utid": self.world.entra_tenant}
+        client_info = {"uid": person.object_id, "utid": self.world.tenant_of(person)}
         return body | {"client_info": b64url(json.dumps(client_info).encode())}
 
     def _check_policy(self, person: Person, audience: str) -> None:
@@ -142,22 +142,22 @@ class _Entra(Issuer):
         now = int(self.world.now().timestamp())
         claims = {"iat": now, "nbf": now, "exp": int(now + lifetime_s), "name": person.name, "oid": person.object_id}
         pairwise = hashlib.sha256(f"{self.world.client_id}:{person.object_id}".encode()).digest()
-        claims |= {"sub": b64url(pairwise), "tid": self.world.entra_tenant, "sid": self.session(person)}
+        claims |= {"sub": b64url(pairwise), "tid": self.world.tenant_of(person), "sid": self.session(person)}
         return claims | {"uti": secrets.token_urlsafe(16)}
 
     def api_claims(self, person: Person, lifetime_s: float) -> dict[str, Any]:
         """Claims of a v2 access token for our API (access-token-claims-reference page)."""
-        own = {"aud": self.world.client_id, "iss": self.issuer(self.world.entra_tenant), "ver": "2.0", "azpacr": "0"}
+        own = {"aud": self.world.client_id, "iss": self.issuer(self.world.tenant_of(person)), "ver": "2.0", "azpacr": "0"}
         own |= {"azp": self.world.client_id, "scp": API_SCOPE, "preferred_username": person.email}
         return self._claims(person, lifetime_s) | own
 
     def graph_claims(self, person: Person, names: Iterable[str], lifetime_s: float) -> dict[str, Any]:
         """Graph's own tokens are of version 1.0 and name Microsoft's older issuer; nobody but Graph may read them."""
-        own = {"aud": GRAPH, "iss": f"https://sts.windows.net/{self.world.entra_tenant}/", "ver": "1.0", "upn": person.email}
+        own = {"aud": GRAPH, "iss": f"https://sts.windows.net/{self.world.tenant_of(person)}/", "ver": "1.0", "upn": person.email}
         return self._claims(person, lifetime_s) | own | {"appid": self.world.client_id, "scp": " ".join(names)}
 
     def id_claims(self, person: Person, nonce: str) -> dict[str, Any]:
-        own = {"aud": self.world.client_id, "iss": self.issuer(self.world.entra_tenant), "ver": "2.0"}
+        own = {"aud": self.world.client_id, "iss": self.issuer(self.world.tenant_of(person)), "ver": "2.0"}
         own |= {"preferred_username": person.email, "email": person.email} | ({"nonce": nonce} if nonce else {})
         return self._claims(person, 3600) | own
 
