@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from simulator import c4c, demo, ews, google, graph, identity, inbox
+from simulator import c4c, demo, ews, google, graph, identity, inbox, smtp
 from simulator.ews import autodiscover as ews_autodiscover
 from simulator.google import identity as google_identity
 from simulator.google import people as google_people
@@ -38,7 +38,7 @@ ORGANIZATIONS: Mapping[AccessType, str] = {
 }
 SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
 """May impersonate everybody at the simulated Exchange."""
-PORTS = 6  # inbox, C4C, Graph, identity, Exchange, Google
+PORTS = 7  # inbox, C4C, Graph, identity, Exchange, Google, mail server
 BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
 _PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
 _REFERENCE_TYPES = {
@@ -102,10 +102,11 @@ class Simulator:
         self.identity = Port(identity_app, port=ports[3], tls=tls)
         self.ews = Port(ews_app, port=ports[4], tls=tls)
         self.google = Port(joined(google_apps), port=ports[5], tls=tls)
+        self.smtp = smtp.SmtpPort(world_now, port=ports[6], tls=tls)
         self._open = ExitStack()
 
     def __enter__(self) -> Simulator:
-        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google):
+        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google, self.smtp):
             self._open.enter_context(port)
         return self
 
@@ -127,6 +128,7 @@ class Simulator:
             "graph": self.graph.url,
             "ews": self.ews.url,
             "google": self.google.url,
+            "smtp": self.smtp.url,
             "identity": self.identity.url,
             "ca_file": str(self.ca_file),
             "c4c_admin": {"user": c4c.ADMIN[0], "password": c4c.ADMIN[1]},
