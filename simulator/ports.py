@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import trustme
 from cryptography import x509
@@ -163,6 +164,8 @@ class Simulator:
         c4c.trust(world, self._saml_certificate)
         secret_file = self._state / "keys" / "client.secret"
         _write_private(secret_file, world.client_secret)
+        mail_password_file = self._state / "keys" / "mail.secret"
+        _write_private(mail_password_file, smtp.ACCOUNT.password)
         return {
             "tenant": {
                 "name": TENANT,
@@ -203,6 +206,9 @@ class Simulator:
                 "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",
                 "SSI_GMAIL_URL": self.google.url,
                 "SSI_GOOGLE_PEOPLE_URL": self.google.url,
+                "SSI_SMTP_URL": f"smtp://{quote(smtp.ACCOUNT.user, safe='')}@localhost:{self.smtp.port}",
+                "SSI_SMTP_PASSWORD_FILE": str(mail_password_file),
+                "SSI_MAIL_FROM": f"SSI Sidebar <{smtp.ACCOUNT.user}>",
             },
         }
 
