@@ -36,6 +36,9 @@ class Settings:
     gmail_url: str = "https://gmail.googleapis.com"  # Gmail API
     google_topic: str = ""  # Pub/Sub topic to which Gmail publishes, "projects/p/topics/t"; without, mailboxes are only polled
     google_people_url: str = "https://people.googleapis.com"  # People API
+    smtp_url: str = ""  # mail server for our own mails, smtps:// or (STARTTLS) smtp://[user@]host[:port]; "": none are sent
+    smtp_password_file: Path | None = None  # file that holds that user's password
+    mail_from: str = ""  # whom our mails are from: an address, or "Name <address>"
     office_js_url: str = "https://appsforoffice.microsoft.com/lib/1/hosted/office.js"  # loaded by the pane
     frame_ancestors: tuple[str, ...] = (
         "https://outlook.office.com",
@@ -55,6 +58,7 @@ class Settings:
     graph_timeout_s: float = 30.0  # deadline of one call to Graph
     exchange_timeout_s: float = 30.0  # deadline of one call to an Exchange server
     google_timeout_s: float = 30.0  # deadline of one call to Google
+    smtp_timeout_s: float = 30.0  # deadline of sending one mail
     identity_timeout_s: float = 10.0  # deadline of one call to a sign-in service
     context_deadline_s: float = 1.5  # after this a lookup answers with what it has
     save_deadline_s: float = 8.0  # after this a save goes on in the background

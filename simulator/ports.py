@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import trustme
 from cryptography import x509
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from simulator import c4c, demo, ews, google, graph, identity, inbox
+from simulator import c4c, demo, ews, google, graph, identity, inbox, smtp
 from simulator.ews import autodiscover as ews_autodiscover
 from simulator.ews import identity as ews_identity
 from simulator.google import identity as google_identity
@@ -41,7 +42,7 @@ NEWCOMERS = "Newcomers"
 """The organization whose people choose their mailbox themselves."""
 SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
 """May impersonate everybody at the simulated Exchange."""
-PORTS = 6  # inbox, C4C, Graph, identity, Exchange, Google
+PORTS = 7  # inbox, C4C, Graph, identity, Exchange, Google, mail server
 BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
 _PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
 _REFERENCE_TYPES = {
@@ -114,10 +115,11 @@ class Simulator:
         self.identity = Port(identity_app, port=ports[3], tls=tls)
         self.ews = Port(ews_app, port=ports[4], tls=tls)
         self.google = Port(joined(google_apps), port=ports[5], tls=tls)
+        self.smtp = smtp.SmtpPort(world_now, port=ports[6], tls=tls)
         self._open = ExitStack()
 
     def __enter__(self) -> Simulator:
-        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google):
+        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google, self.smtp):
             self._open.enter_context(port)
         return self
 
@@ -139,6 +141,7 @@ class Simulator:
             "graph": self.graph.url,
             "ews": self.ews.url,
             "google": self.google.url,
+            "smtp": self.smtp.url,
             "identity": self.identity.url,
             "ca_file": str(self.ca_file),
             "c4c_admin": {"user": c4c.ADMIN[0], "password": c4c.ADMIN[1]},
@@ -182,6 +185,8 @@ class Simulator:
         c4c.trust(world, self._saml_certificate)
         secret_file = self._state / "keys" / "client.secret"
         _write_private(secret_file, world.client_secret)
+        mail_password_file = self._state / "keys" / "mail.secret"
+        _write_private(mail_password_file, smtp.ACCOUNT.password)
         return {
             "tenant": {
                 "name": TENANT,
@@ -228,6 +233,9 @@ class Simulator:
                 "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",
                 "SSI_GMAIL_URL": self.google.url,
                 "SSI_GOOGLE_PEOPLE_URL": self.google.url,
+                "SSI_SMTP_URL": f"smtp://{quote(smtp.ACCOUNT.user, safe='')}@localhost:{self.smtp.port}",
+                "SSI_SMTP_PASSWORD_FILE": str(mail_password_file),
+                "SSI_MAIL_FROM": f"SSI Sidebar <{smtp.ACCOUNT.user}>",
             },
         }
 

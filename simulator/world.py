@@ -75,6 +75,19 @@ class Access:
     request_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CaughtMail:
+    """An e-mail that the operator's mail server took."""
+
+    seq: int
+    at: datetime
+    sender: str  # of the envelope, as are the recipients
+    recipients: tuple[str, ...]
+    headers: dict[str, str]  # by lower-case name, decoded; the strict server takes none of ours twice
+    text: str
+    mime: bytes = field(repr=False)
+
+
 @dataclass(slots=True)
 class Latency:
     """How long a vendor takes: `base_ms` per request plus `per_part_ms` for each part of a batch."""
@@ -315,6 +328,7 @@ class World:
         self.cases: dict[str, tuple[str, str]] = {}  # case name -> (mailbox address, immutable id); see simulator.demo
         self.log: list[Event] = []
         self.access: list[Access] = []
+        self.mails: list[CaughtMail] = []
         self.faults: list[Fault] = []
         self.gate: Gate | None = None
         self.latency: dict[str, Latency] = {}
@@ -350,6 +364,10 @@ class World:
     def requests(self, vendor: str | None = None) -> list[Access]:
         with self.lock:
             return [a for a in self.access if vendor in (None, a.vendor)]
+
+    def caught(self, **values: Any) -> None:
+        with self.lock:
+            self.mails.append(CaughtMail(seq=next(self._seq), at=self.now(), **values))
 
     def accessed(self, **values: Any) -> None:
         with self.lock:

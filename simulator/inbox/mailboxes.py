@@ -24,7 +24,7 @@ from simulator.inbox.labels import Labels
 from simulator.world import GetWorld, MailboxState, Person, StoredMessage, World
 
 Json = dict[str, Any]
-VENDORS = ("c4c", "exchange", "google", "google_identity", "graph", "identity")
+VENDORS = ("c4c", "exchange", "google", "google_identity", "graph", "identity", "smtp")
 MAX_PREVIEW_BYTES = 1_000_000  # larger messages show no preview: decoding them would hold up the list
 
 
