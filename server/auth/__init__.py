@@ -120,7 +120,7 @@ class TokenVault:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
-        self._secrets = secrets
+        self.secrets = self._secrets = secrets
         self._entra = entra
         self._sign_ins: Mapping[str, SignIn] = {"graph": entra, "google": google}
         self._now = now

@@ -346,6 +346,15 @@ class Transaction:
     def wrapped_key(self, tenant_id: str) -> bytes:
         return bytes(self._one(queries.WRAPPED_KEY, "There is no such tenant.", tenant_id=tenant_id)[0])
 
+    def wrapped_keys(self) -> dict[str, bytes]:
+        """Return every tenant's wrapped key by the tenant's id."""
+        return {row.id: bytes(row.wrapped_key) for row in self._db.execute(sa.select(t.tenant.c.id, t.tenant.c.wrapped_key))}
+
+    def rewrap(self, tenant_id: str, old: bytes, new: bytes) -> bool:
+        """Put the same data key, wrapped anew, in place of `old`; return whether `old` was still there."""
+        where = sa.and_(t.tenant.c.id == tenant_id, t.tenant.c.wrapped_key == old)
+        return self._db.execute(t.tenant.update().where(where).values(wrapped_key=new)).rowcount == 1
+
     def put_organization(
         self, tenant_id: str, name: str, access_type: str, admin_contact: str, profile: Profile, ews_url: str | None = None
     ) -> str:
