@@ -33,6 +33,9 @@ class Settings:
     google_issuer: str = "https://accounts.google.com"  # of Google's ID tokens
     google_keys_url: str = "https://www.googleapis.com/oauth2/v3/certs"  # their signing keys
     google_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens are got
+    google_auth_url: str = "https://accounts.google.com/o/oauth2/v2/auth"  # where people sign in to connect a mailbox
+    google_revoke_url: str = "https://oauth2.googleapis.com/revoke"  # where grants are ended
+    consumer_domains: tuple[str, ...] = ("outlook.com", "hotmail.com", "live.com", "msn.com")  # mail domains of Outlook.com
     gmail_url: str = "https://gmail.googleapis.com"  # Gmail API
     google_topic: str = ""  # Pub/Sub topic to which Gmail publishes, "projects/p/topics/t"; without, mailboxes are only polled
     google_people_url: str = "https://people.googleapis.com"  # People API
@@ -46,6 +49,7 @@ class Settings:
         "https://outlook.cloud.microsoft",
         "https://outlook.live.com",
     )  # origins that may frame the pane
+    pages_frame_ancestors: tuple[str, ...] = ()  # origins that may frame the settings' pages, as the tenant's C4C; mostly none
     cors_origins: tuple[str, ...] = ()  # exact origins that may call /api from static files served elsewhere
     ca_file: Path | None = None  # extra certificate authorities (PEM) for outgoing calls
     proxy_url: str | None = None  # proxy for outgoing calls

@@ -263,15 +263,17 @@ class TokenVault:
         return found.token
 
     def forget(self, connection_id: str) -> None:
-        """Erase a connection's tokens; it needs a new sign-in.
+        """Erase a connection's tokens, have its provider end them, and ask for a new sign-in before it is used again.
 
         Raises: Transient; NotFound if there is no such connection.
         """
-        self._read(connection_id)
-        with self._held(connection_id) as fence, self._store.transaction() as tx:
-            if tx.save_credentials(connection_id, fence, None, self._now()):
-                tx.set_connection_state(connection_id, "needs_reauth", "The mailbox is not connected.", self._now())
+        with self._held(connection_id) as fence:
+            connection = self._read(connection_id)
+            with self._store.transaction() as tx:
+                if tx.save_credentials(connection_id, fence, None, self._now()):
+                    tx.set_connection_state(connection_id, "needs_reauth", "The mailbox is not connected.", self._now())
         self._no_longer_remember(connection_id)
+        self.revoke(connection)
 
     def new_data_key(self) -> bytes:
         """Return a fresh data key for a tenant that is being made, wrapped."""

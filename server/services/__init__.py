@@ -10,10 +10,11 @@ from threading import BoundedSemaphore
 from typing import Literal, Protocol
 
 from server.auth import ExchangeLogin, TokenVault
-from server.auth.identity import Claims, Verifier
 from server.auth.flow import CodeFlow
+from server.auth.identity import Claims, Verifier
 from server.c4c import C4C, DeepLinks
 from server.mail import Capability, Mailbox
+from server.mail.smtp import Letter
 from server.services.lookup_cache import LookupCache
 from server.store import Connection, Store
 from server.store import Principal as Principal
@@ -87,6 +88,8 @@ class Deps:
     background: Executor  # carries work that outlives its request
     mail_scopes: tuple[str, ...]
     doors: Doors
+    public_url: str  # origin of our own pages, for links in mails
+    send_mail: Callable[[Letter], None] | None = None  # None: no mails are sent
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
     large: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(LARGE_AT_ONCE))
     """Places for large messages, which cost memory: a save holds one while it has such a message."""

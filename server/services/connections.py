@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from server.auth.identity import Claims
 from server.errors import AlreadyExists, Forbidden, InvalidInput, NeedsReauth, RateLimited, Transient
@@ -13,7 +13,7 @@ from server.services import Caller, Deps, Principal
 from server.services.signing_in import PANE_PREFIX, pane_caller
 from server.store import Connection, Provider
 
-IMPERSONATION = "exchange_impersonation"
+IMPERSONATION: Final = "exchange_impersonation"
 _PROVIDERS: Mapping[str, Provider] = {
     "office365": "graph",
     "exchange_direct": "exchange",

@@ -324,9 +324,14 @@ class Transaction:
         self._insert(
             t.tenant, id=tenant_id, name=name, wrapped_key=wrapped_key, c4c=asdict(c4c), c4c_secrets=None, created_at=now
         )
-        for issuer_tenant in identity_tenants:
-            self._insert(t.identity_tenant, issuer_tenant=issuer_tenant, tenant_id=tenant_id)
+        self.admit(tenant_id, identity_tenants)
         return tenant_id
+
+    def admit(self, tenant_id: str, identity_tenants: Iterable[str]) -> None:
+        """Let people of these identity tenants be people of the tenant. Raises: Conflict if one is admitted elsewhere."""
+        for issuer_tenant in identity_tenants:
+            if not self.admits(tenant_id, issuer_tenant):
+                self._insert(t.identity_tenant, issuer_tenant=issuer_tenant, tenant_id=tenant_id)
 
     def set_c4c(self, tenant_id: str, c4c: C4CSettings, sealed_secrets: bytes | None) -> None:
         """Replace how the tenant is reached; None leaves the secrets as they are."""
