@@ -12,6 +12,7 @@ from server.auth import TokenVault
 from server.auth.identity import Claims, Verifier
 from server.c4c import C4C, DeepLinks
 from server.mail import Capability, Mailbox
+from server.mail.smtp import Letter
 from server.services.lookup_cache import LookupCache
 from server.store import Connection, Store
 from server.store import Principal as Principal
@@ -59,6 +60,8 @@ class Deps:
     cache: LookupCache
     background: Executor  # carries work that outlives its request
     mail_scopes: tuple[str, ...]
+    send_mail: Callable[[Letter], None] | None = None  # by the operator's mail server; None: there is none
+    public_url: str = ""  # origin under which browsers reach this server
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
     large: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(LARGE_AT_ONCE))
     """Places for large messages, which cost memory: a save holds one while it has such a message."""
