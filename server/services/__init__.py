@@ -89,7 +89,7 @@ class Deps:
     mail_scopes: tuple[str, ...]
     doors: Doors
     public_url: str  # origin of our own pages, for links in mails
-    send_mail: Callable[[Letter], None] | None = None  # None: no mails are sent
+    send_mail: Callable[[Letter], None] | None = None  # by the operator's mail server; None: there is none
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
     large: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(LARGE_AT_ONCE))
     """Places for large messages, which cost memory: a save holds one while it has such a message."""

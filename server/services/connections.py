@@ -143,6 +143,14 @@ def _made(deps: Deps, caller: Caller, provider: Provider) -> Connection:
         raise not_connected(caller.principal, str(error)) from error
 
 
+def sidebar_seen(deps: Deps, principal: Principal) -> None:
+    """Remember that the sidebar works for the person's connected mailbox: the settings show it."""
+    connection = own_connection(deps, principal)
+    if connection is not None and connection.state == "active":
+        with deps.store.transaction() as tx:
+            tx.sidebar_seen(principal.user.id, deps.now())
+
+
 def own_connection(deps: Deps, principal: Principal) -> Connection | None:
     """Return the caller's mailbox connection if there is one, without making it."""
     with deps.store.transaction(reading=True) as tx:
