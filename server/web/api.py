@@ -144,15 +144,15 @@ def blueprint(deps: Deps) -> APIBlueprint:
 
     @bp.post("/link")
     @bp.input(m.LinkIn, arg_name="body")
-    @bp.output(m.Empty, status_code=204)
+    @bp.output(m.LinkOut)
     @bp.doc(
         summary="Bind an Exchange identity token to who signed in by the dialog",
         security="bearer",
         responses=_documented(*_BODY, 401, 403, 503),
     )
-    def link(body: m.LinkIn) -> Any:
+    def link(body: m.LinkIn) -> m.LinkOut:
         connections.link(deps, _caller(), body.token)
-        return "", 204
+        return m.LinkOut()
 
     @bp.post("/saves/preview")
     @bp.input(m.PreviewIn, arg_name="body")
