@@ -24,7 +24,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from server import logs
-from server.auth.oauth import Entra, SignIn, Tokens
+from server.auth.flow import Tokens
+from server.auth.oauth import Entra, SignIn
 from server.auth.secrets import Secrets
 from server.errors import NeedsReauth, Transient
 from server.store import Connection, Store
