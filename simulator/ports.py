@@ -37,6 +37,8 @@ ORGANIZATIONS: Mapping[AccessType, str] = {
     "exchange_impersonation": "Sales, Exchange Impersonation",
     "google": "Sales, Google",
 }
+NEWCOMERS = "Newcomers"
+"""The organization whose people choose their mailbox themselves."""
 SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
 """May impersonate everybody at the simulated Exchange."""
 PORTS = 6  # inbox, C4C, Graph, identity, Exchange, Google
@@ -146,10 +148,19 @@ class Simulator:
                     "access_type": person.access_type,
                     "bearer": self.bearer(person),
                     "mailbox": self._key_of(person),
+                    "c4c": _c4c_login(person),
                     "messages": demo.items(self.world, person),
                 }
-                for person in self.world.people
-                if person.provisioned
+                for person in self._connected
+            ],
+            "newcomers": [
+                {
+                    "email": person.email,
+                    "access_type": person.access_type,
+                    "c4c": _c4c_login(person),
+                    "mailbox": self._key_of(person),
+                }
+                for person in self._newcomers
             ],
         }
 
@@ -183,6 +194,7 @@ class Simulator:
                     "saml_audience": world.c4c.audience,
                     "saml_certificate": self._saml_certificate,
                     "oauth_client_id": world.c4c.oauth_client_id,
+                    "oidc": {"issuer": self.provider.c4c.issuer, "client_id": world.client_id, "user_claim": "sub"},
                     "codes": CODES,
                     "links": {
                         "origin": self.inbox.url,
@@ -190,7 +202,11 @@ class Simulator:
                         "thing_types": {name: name for name in (*_PARTY_ROLES, *_REFERENCE_TYPES, "email")},
                     },
                 },
-                "secrets": {"saml_key": self._saml_key, "oauth_client_secret": world.c4c.oauth_client_secret},
+                "secrets": {
+                    "saml_key": self._saml_key,
+                    "oauth_client_secret": world.c4c.oauth_client_secret,
+                    "oidc_client_secret": world.client_secret,
+                },
             },
             "organizations": self._organizations(),
             "users": [self._user(person) for person in world.people if person.provisioned],
@@ -220,15 +236,18 @@ class Simulator:
         return self.ews.url.removeprefix("https://")
 
     def _identity_tenants(self) -> list[str]:
-        """Where the people of the C4C tenant sign in."""
-        google = [demo.OWN_DOMAIN] if "google" in self._used else []
+        """Return where people may come from: Entra tenants, by id, a Google Workspace, by domain, and an Exchange server."""
+        entra = {self.world.tenant_of(person) for person in self.world.people}
+        google = [demo.OWN_DOMAIN] if any(person.access_type == "google" for person in self.world.people) else []
         exchange = [f"exchange:{self._exchange_host}"] if self._used & set(ews.ON_PREMISES) else []
-        return [self.world.entra_tenant, *google, *exchange]
+        return [*sorted(entra | {self.world.entra_tenant}), *google, *exchange]
 
     def _organizations(self) -> list[dict[str, Any]]:
-        """One for each access type that somebody has."""
+        """One for each access type that somebody has, and the newcomers'."""
         user = f"{ews.DOMAIN}\\{SERVICE_ACCOUNT.user}"
         login = {"url": self.ews.url + ews.PATH, "user": user, "password": SERVICE_ACCOUNT.password}
+        names: dict[str, str] = {kind: name for kind, name in ORGANIZATIONS.items() if kind in self._used}
+        names |= {"user_choice": NEWCOMERS} if self._newcomers else {}
         return [
             {
                 "name": name,
@@ -237,22 +256,27 @@ class Simulator:
                 "profile": {"leads_enabled": True, "blocklisted_domains": [demo.BLOCKLISTED_DOMAIN]},
                 **({"service_account": login} if access_type == "exchange_impersonation" else {}),
             }
-            for access_type, name in ORGANIZATIONS.items()
-            if access_type in self._used
+            for access_type, name in names.items()
         ]
 
     @property
+    def _connected(self) -> list[Person]:
+        return [person for person in self.world.people if person.provisioned and person.connected]
+
+    @property
+    def _newcomers(self) -> list[Person]:
+        return [person for person in self.world.people if person.provisioned and not person.connected]
+
+    @property
     def _used(self) -> set[AccessType]:
-        return {person.access_type for person in self.world.people if person.provisioned}
+        return {person.access_type for person in self._connected}
 
     def _user(self, person: Person) -> dict[str, Any]:
-        user: dict[str, Any] = {
-            "organization": ORGANIZATIONS[person.access_type],
-            "email": person.email,
-            "name": person.name,
-            "c4c_user_id": person.user_id,
-            "identity": {"tenant": self.world.entra_tenant, "subject": person.object_id},
-        }
+        user: dict[str, Any] = {"email": person.email, "name": person.name, "c4c_user_id": person.user_id}
+        if not person.connected:
+            return user | {"organization": NEWCOMERS}
+        user |= {"organization": ORGANIZATIONS[person.access_type]}
+        user |= {"identity": {"tenant": self.world.tenant_of(person), "subject": person.object_id}}
         if person.access_type == "exchange_direct":
             login = {"url": self.ews.url + ews.PATH, "user": person.email, "password": person.password}
             user["mailbox"] = {"provider": "exchange", **login}
@@ -274,6 +298,11 @@ class Simulator:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         return context
+
+
+def _c4c_login(person: Person) -> dict[str, str]:
+    """Return what a person types to sign in to C4C."""
+    return {"user": person.user_id, "password": person.password}
 
 
 def _authority(folder: Path) -> trustme.CA:

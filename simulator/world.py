@@ -20,13 +20,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation"]
+CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""Microsoft's tenant of personal accounts, the same everywhere (access-tokens page)."""
 Row = dict[str, Any]
 """A C4C record: EDM property name -> str, bool, int, Decimal, bytes or aware datetime. Navigations are not stored."""
 
 
 @dataclass(slots=True)
 class Person:
-    """An employee of the demo company: a C4C business user with a mailbox, or (not `provisioned`) only a colleague."""
+    """An employee of the demo company: a C4C business user with a mailbox, or (not `provisioned`) only a colleague.
+
+    A newcomer (not `connected`) has been set up, but the product knows neither their identity nor what opens their mailbox.
+    """
 
     name: str
     email: str
@@ -37,6 +42,8 @@ class Person:
     access_type: AccessType = "office365"
     provisioned: bool = True
     language: str = "en"
+    connected: bool = True
+    tenant: str = ""  # Entra tenant of the account if it is not the company's, e.g. CONSUMERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +331,10 @@ class World:
         return next(
             (p for p in self.people if low in (p.email.lower(), p.user_id.lower(), p.object_id, p.employee_id.lower())), None
         )
+
+    def tenant_of(self, person: Person) -> str:
+        """Return the Entra tenant in which the person's account is."""
+        return person.tenant or self.entra_tenant
 
     def happened(self, vendor: str, kind: str, actor: str, **detail: Any) -> Event:
         """Append to the log of what really happened. Call it where state changes, holding the lock."""

@@ -41,6 +41,7 @@ class TenantSecrets:
 
     saml_key: str = field(default="", repr=False)  # PEM; can act as anyone in C4C
     oauth_client_secret: str = field(default="", repr=False)
+    oidc_client_secret: str = field(default="", repr=False)
 
     def sealed(self, vault: TokenVault, tenant_id: str) -> bytes:
         return vault.seal(tenant_id, "tenant", "c4c_secrets", json.dumps(asdict(self)).encode())
