@@ -244,7 +244,7 @@ class Simulator:
         return self.ews.url.removeprefix("https://")
 
     def _identity_tenants(self) -> list[str]:
-        """Return where people may come from: Entra tenants, by id, a Google Workspace, by domain, and an Exchange server, by host."""
+        """Return where people may come from: Entra tenants, by id, a Google Workspace, by domain, and an Exchange server."""
         people = self.world.people
         entra = {self.world.tenant_of(person) for person in people} | {self.world.entra_tenant}
         google = [demo.OWN_DOMAIN] if any(person.access_type == "google" for person in people) else []

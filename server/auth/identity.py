@@ -21,19 +21,21 @@ server begins with "exchange:", so none can pass for the other.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import jwt
 from jwt.algorithms import RSAAlgorithm
 
 from server import logs
+from server.auth.flow import SignInRefused, is_issuer
 from server.errors import NeedsReauth, SsiError, Transient
 from server.transport import Gateway, raise_for_busy
 
@@ -49,6 +51,7 @@ OFFICE_CLIENTS = frozenset(
 Outlook is in the Teams documentation on extending apps to Outlook)."""
 
 _LEEWAY_S = 60
+_ID_TOKEN_LEEWAY_S = 300  # nobody can sign in on a server whose clock is further off
 _REFETCH_S = 60.0  # at most one look at the authority in this time, whatever is asked for
 _FRESH = timedelta(hours=1)  # a key that Entra withdrew is refused after this
 _STALE = timedelta(hours=24)  # keys serve so long when the authority cannot be reached
@@ -87,6 +90,17 @@ class Key:
     public: Any
     issuer: str | None  # the issuer it is good for, may hold {tenantid}; None: any
     lifetime: tuple[datetime, datetime] | None = None  # of the certificate that it came in; outside of it, it signs nothing
+
+
+class KeySource(Protocol):
+    """Who publishes keys."""
+
+    @property
+    def service(self) -> str:
+        """Its name in the log."""
+
+    def published(self) -> dict[str, Key]:
+        """Return the keys that the service publishes and that are fit, by their names. Raises: Transient, Rejected."""
 
 
 class Issuer(Protocol):
@@ -216,7 +230,7 @@ class GoogleIssuer:
 class _Judged:
     """What is kept of a token that was good: what it says, its times, and the key that signed it."""
 
-    keys: _KeyRing
+    keys: _KeyRing[Issuer]
     kid: str
     key: Key
     times: Mapping[str, int]
@@ -273,12 +287,9 @@ class Verifier:
         )
         return _Judged(ring, kid, key, times, said)
 
-    def _ring_of(self, bearer: str) -> _KeyRing:
+    def _ring_of(self, bearer: str) -> _KeyRing[Issuer]:
         """Choose by what the token says of itself, of which nothing is trusted but the choice among our own services."""
-        try:
-            claimed = jwt.decode(bearer, options={"verify_signature": False})
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise refused("it is not a token") from error
+        claimed = _unverified(bearer)
         ring = next((ring for ring in self._rings if ring.issuer.made(claimed)), None)
         if ring is None:
             raise refused("another issuer made it")
@@ -305,16 +316,95 @@ class Verifier:
             raise refused("it is not valid yet")
 
 
+class IdTokens:
+    """Judges the ID tokens that our client `client_id` got from one provider's token endpoint. Thread-safe; it holds the keys.
+
+    An ID token says who signed in, once, to the very flow that asked (OpenID Connect Core 3.1.3.7). It opens nothing here: a
+    Verifier takes none of Entra's, and those of Google only from the add-on's client.
+    """
+
+    def __init__(self, gateway: Gateway, *, keys_url: str, client_id: str, now: Callable[[], datetime]) -> None:
+        self._gateway = gateway
+        self._keys_url = keys_url
+        self._client_id = client_id
+        self._now = now
+        self._ring = _KeyRing(self, now)
+
+    @property
+    def service(self) -> str:
+        return self._keys_url
+
+    def published(self) -> dict[str, Key]:
+        return _read_keys(fetch_json(self._gateway, self._keys_url))
+
+    def verify(self, token: str, *, issuers: Collection[str], nonce: str, since: datetime | None = None) -> Mapping[str, Any]:
+        """Return the claims, of which `iss`, `aud`, `exp`, `iat`, `nonce` and `sub` are sure to be there and to be good.
+
+        `issuers` are the names that the provider may call itself, of which {tenantid} stands for the token's `tid`; `since`:
+        the person must have authenticated after that. Clocks may differ by five minutes.
+
+        Raises: SignInRefused; Transient if the keys cannot be fetched.
+        """
+        try:
+            if len(token) > _MAX_TOKEN or not token.isascii():
+                raise refused("it is not a token")
+            self._check_issuer(_unverified(token), issuers)  # first, so that another provider's key is not looked for
+            claims, key = self._opened(token)
+            tenant = text_of(claims, "tid")
+            if key.issuer is not None and key.issuer.replace("{tenantid}", tenant) != claims["iss"]:
+                raise refused("its key belongs to another issuer")
+            self._check_audience(claims)
+            self._check_times(claims, since)
+        except NeedsReauth as error:
+            raise SignInRefused("token_refused", str(error)) from error
+        if not hmac.compare_digest(text_of(claims, "nonce").encode(), nonce.encode()):
+            raise SignInRefused("nonce_mismatch", "The ID token belongs to another sign-in.")
+        return claims
+
+    def _check_issuer(self, claims: Mapping[str, Any], issuers: Collection[str]) -> None:
+        tenant = text_of(claims, "tid")
+        if not is_issuer(text_of(claims, "iss"), issuers, tenant=tenant if _GUID.fullmatch(tenant) else "(?!)"):
+            raise SignInRefused("issuer_mismatch", "Another issuer made the ID token.")
+
+    def _opened(self, token: str) -> tuple[Mapping[str, Any], Key]:
+        key = self._ring.key(text_of(_header(token), "kid"))
+        try:
+            return jwt.decode(token, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE), key
+        except (jwt.PyJWTError, ValueError) as error:
+            raise refused("its signature is not good") from error
+
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        if claims.get("aud") not in (self._client_id, [self._client_id]) or not self._client_id:
+            raise refused("it was issued for another service")
+        if claims.get("azp", self._client_id) != self._client_id:
+            raise refused("another application holds it")
+        if not 0 < len(text_of(claims, "sub")) <= 255:
+            raise refused("it names no person")
+
+    def _check_times(self, claims: Mapping[str, Any], since: datetime | None) -> None:
+        times, now = read_times(claims, "exp", "iat"), self._now().timestamp()
+        if times["exp"] <= now - _ID_TOKEN_LEEWAY_S:
+            raise refused("it has expired")
+        if times["iat"] > now + _ID_TOKEN_LEEWAY_S or times.get("nbf", 0) > now + _ID_TOKEN_LEEWAY_S:
+            raise refused("it is not valid yet")
+        authenticated = claims.get("auth_time")
+        if since is not None and (type(authenticated) is not int or authenticated < since.timestamp() - _ID_TOKEN_LEEWAY_S):
+            raise refused("the person did not authenticate anew")
+
+
 @dataclass(frozen=True, slots=True)
 class _Keys:
     by_id: Mapping[str, Key]
     fetched_at: datetime
 
 
-class _KeyRing:
+S = TypeVar("S", bound=KeySource)
+
+
+class _KeyRing(Generic[S]):
     """The keys of one issuer, fetched when they are needed and kept for a while. Thread-safe."""
 
-    def __init__(self, issuer: Issuer, now: Callable[[], datetime]) -> None:
+    def __init__(self, issuer: S, now: Callable[[], datetime]) -> None:
         self.issuer = issuer
         self._now = now
         self._lock = threading.Lock()
@@ -371,6 +461,14 @@ def fetch_json(gateway: Gateway, url: str) -> dict[str, Any]:
     if reply.status != 200 or not isinstance(body, dict):
         raise Transient("The sign-in service did not describe itself.")
     return body
+
+
+def _unverified(bearer: str) -> Mapping[str, Any]:
+    """Read what a token says of itself, of which nothing is trusted but the choice among our own services."""
+    try:
+        return jwt.decode(bearer, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise refused("it is not a token") from error
 
 
 def _header(bearer: str) -> dict[str, Any]:
