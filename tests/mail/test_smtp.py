@@ -105,7 +105,7 @@ def test_a_certificate_for_another_name_ends_it(server: MailServer, world: World
 def test_a_server_without_tls_at_a_tls_port_is_not_spoken_to(server: MailServer, world: World) -> None:
     with pytest.raises(Transient):
         server.client(url=f"smtps://me@localhost:{server.submission.port}").send(LETTER)
-    assert _verbs(world) == ["CONNECT"]
+    assert not {"EHLO", "AUTH", "MAIL", "DATA"} & set(_verbs(world))
 
 
 @pytest.mark.parametrize(
@@ -211,18 +211,20 @@ def test_a_line_that_breaks_before_the_letter_was_confirmed_leaves_it_open(
 
 @pytest.mark.parametrize("kind", ["drop", "hang"])
 def test_how_the_server_takes_leave_is_of_no_interest(smtp: Smtp, world: World, kind: str) -> None:
-    world.faults.append(Fault("smtp", kind, match="QUIT", seconds=1))
+    world.faults.append(Fault("smtp", kind, match="QUIT", seconds=5))
+    started = time.monotonic()
     smtp.send(LETTER)
+    assert time.monotonic() - started < 3
     assert len(world.mails) == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "raised"),
     [
-        (Fault("smtp", "hang", match="CONNECT", seconds=1), Transient),
-        (Fault("smtp", "drip", match="CONNECT", seconds=2), Transient),
-        (Fault("smtp", "hang", match="RCPT", seconds=1), Transient),
-        (Fault("smtp", "hang", match="MESSAGE", seconds=1), Unknown),
+        (Fault("smtp", "hang", match="CONNECT", seconds=5), Transient),
+        (Fault("smtp", "drip", match="CONNECT", seconds=5), Transient),
+        (Fault("smtp", "hang", match="RCPT", seconds=5), Transient),
+        (Fault("smtp", "hang", match="MESSAGE", seconds=5), Unknown),
     ],
 )
 def test_a_sending_ends_with_its_deadline_whatever_the_server_does(
@@ -232,7 +234,7 @@ def test_a_sending_ends_with_its_deadline_whatever_the_server_does(
     started = time.monotonic()
     with pytest.raises(raised):
         server.client(timeout_s=0.4).send(LETTER)
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 3
 
 
 def test_a_handshake_that_never_ends_ends_with_the_deadline(server: MailServer) -> None:
@@ -241,7 +243,7 @@ def test_a_handshake_that_never_ends_ends_with_the_deadline(server: MailServer) 
         started = time.monotonic()
         with pytest.raises(Transient):
             server.client(url=f"smtps://me@localhost:{port}", timeout_s=0.3).send(LETTER)
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < 3
 
 
 def test_a_server_that_is_not_there_is_asked_again_later(server: MailServer) -> None:
