@@ -20,7 +20,7 @@ from server.auth.exchange_identity import ExchangeIssuer
 from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
 from server.auth.oauth import Entra, Google
 from server.auth.oidc import Oidc
-from server.auth.secrets import Secrets, load_key_file
+from server.auth.secrets import FileKeys, Secrets
 from server.c4c import C4C, Codes, DeepLinks, ODataClient
 from server.c4c.odata import basic
 from server.c4c.saml import Minted, Minter, TokenSource
@@ -100,7 +100,7 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s, keeps_alive=False)
     entra = Entra(settings.entra_authority, settings.client_id, _secret(settings, "client_secret_file"), identity, clock)
     google = _google(settings, identity, clock)
-    secrets = Secrets(load_key_file(settings.key_file))
+    secrets = Secrets(FileKeys(settings.key_file))
     vault = TokenVault(store, secrets, clock, entra=entra, google=google, lease_s=3 * settings.identity_timeout_s)
     clients = _Clients(store, vault, gateway("SAP Cloud for Customer", timeout_s=settings.c4c_timeout_s), clock)
     guard = Guard(AllowList.of(settings.allowed_hosts), ssl_context=tls)

@@ -3,7 +3,7 @@
 A provisioning document holds all of it, for `ssi provision`:
 
     {"tenant": {"name", "identity_tenants": [...], "c4c": {...C4CSettings}, "secrets": {...TenantSecrets}},
-     "organizations": [{"name", "access_type", "admin_contact", "ews_url", "profile": {...Profile}, "service_account": {...login}}],
+     "organizations": [{"name", "access_type", "admin_contact", "ews_url", "profile": {...}, "service_account": {...}}],
      "users": [{"organization", "email", "name", "c4c_user_id", "other_mailbox", "identity": {...}, "mailbox": {...}}]}
 
 C4CSettings' "oidc" is {"issuer", "client_id", "user_claim", "scopes"}: where people sign in and which claim holds their C4C
