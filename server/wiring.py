@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from server.auth import ExchangeLogin, TokenVault
 from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
 from server.auth.oauth import Entra, Google
-from server.auth.secrets import Secrets, load_key_file
+from server.auth.secrets import FileKeys, Kek, Secrets
 from server.c4c import C4C, Codes, DeepLinks, ODataClient
 from server.c4c.saml import Minted, Minter, TokenSource
 from server.config import Settings
@@ -30,6 +30,7 @@ from server.mail.graph import GraphMailbox
 from server.mail.hosts import Guard
 from server.mail.pace import Pace
 from server.services import Deps, Limits, Principal, Tenant
+from server.services.keys import check_keys
 from server.services.lookup_cache import LookupCache
 from server.services.provisioning import TenantSecrets
 from server.store import Connection, Provider, Store
@@ -74,14 +75,16 @@ def face(settings: Settings) -> Face:
         cors_origins=settings.cors_origins,
         cache_s=settings.cache_s,
         proxies=settings.proxies,
-        key_place="in a file on the server that only the server's own account can read",
+        key_place="in Azure Key Vault, which never gives it away"
+        if settings.key_vault
+        else "in a file on the server that only the server's own account can read",
     )
 
 
 def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> Deps:
     """Return everything use cases need. Call it after any fork, since it starts threads as they are needed.
 
-    Raises: InvalidInput when the key file or the client secret cannot be used.
+    Raises: InvalidInput when the keys or the client secret cannot be used.
     """
     clock = now or (lambda: datetime.now(UTC))
     tls = ssl_context(settings.ca_file)
@@ -90,7 +93,7 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s, keeps_alive=False)
     vault = TokenVault(
         store,
-        Secrets(load_key_file(settings.key_file)),
+        _secrets(settings, clock),
         clock,
         entra=Entra(settings.entra_authority, settings.client_id, _secret(settings, "client_secret_file"), identity, clock),
         google=Google(
@@ -145,6 +148,44 @@ def _secret(settings: Settings, name: str) -> str:
         return file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidInput("SSI_" + name.upper(), "cannot be read") from error
+
+
+def check(settings: Settings) -> None:
+    """Make sure that what is stored can be opened, as far as there is a database yet. For before any fork.
+
+    Raises: InvalidInput when the keys cannot be used, or are not those of this database; Transient.
+    """
+    secrets = _secrets(settings, lambda: datetime.now(UTC))
+    store = Store(settings.database_url)
+    try:
+        if store.is_ready():  # without, the server says by /readyz what is missing
+            check_keys(store, secrets)
+    finally:
+        store.close()
+
+
+def _secrets(settings: Settings, clock: Callable[[], datetime]) -> Secrets:
+    """Raises: InvalidInput when the keys cannot be used."""
+    keks: list[Kek] = []
+    if settings.key_vault:
+        keks.append(_vault_key(settings, lambda: clock().timestamp()))
+    if settings.key_file is not None:
+        keks.append(FileKeys(settings.key_file))
+    return Secrets(*keks, clock=lambda: clock().timestamp())
+
+
+def _vault_key(settings: Settings, clock: Callable[[], float]) -> Kek:
+    try:
+        from server.auth.key_vault import VaultKey
+    except ModuleNotFoundError as error:
+        raise InvalidInput("key_vault", f"needs the package's extra “azure” ({error.name} is not installed)") from error
+    gateway = Gateway(
+        "Azure Key Vault",
+        timeout_s=settings.identity_timeout_s,
+        ssl_context=ssl_context(settings.ca_file),
+        proxy_url=settings.proxy_url,
+    )
+    return VaultKey(settings.key_vault, gateway, clock=clock)
 
 
 def _issuers(settings: Settings, gateway: Gateway) -> list[Issuer]:
