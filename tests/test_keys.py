@@ -25,10 +25,12 @@ from server.services.keys import check_keys, is_new_key_due, list_keys, rotate_k
 from server.store import C4CSettings
 from simulator import demo
 from simulator.ports import Simulator
+from simulator.world import Fault, World
 from tests.api import Api
 from tests.conftest import new_database
 from tests.figures import Count
 from tests.processes import Installed, eventually
+from tests.vault import Cloud, opened
 
 C4C = C4CSettings(url="https://c4c.example.com/")
 OLD, NEW, THIRD = b"oldoldol", b"newnewne", b"thirdthi"
@@ -150,7 +152,7 @@ class Load:
         self._lock = threading.Lock()
 
     def run(self, act: Callable[[], bool]) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(0.05):  # all of them together somewhat less than 50 a second
             try:
                 good = act()
                 problem = "" if good else "refused"
@@ -288,6 +290,57 @@ def test_of_two_rotations_at_once_one_does_it_and_the_other_says_so(installed: I
         first.communicate(timeout=30)
         assert first.returncode == 0
     assert under(started()) == set(FileKeys(installed.folder / "key").ids)
+
+
+# In Azure Key Vault
+
+
+@pytest.fixture
+def cloud(world: World, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """A vault that the product reaches by its name, as it would in Azure's network."""
+    with opened(world, tmp_path) as cloud:
+        monkeypatch.setattr(wiring, "_vault_key", lambda settings, _clock: cloud.key(settings.key_vault))
+        yield cloud
+
+
+def test_an_installation_moves_to_a_vault_and_outlives_five_minutes_without_it(
+    cloud: Cloud, settings: Settings, world: World, api: Callable[..., Api], forward: Callable[..., None]
+) -> None:
+    both = wiring.build(replace(settings, key_vault=cloud.vault.address), now=world.now)
+    assert rotate(both) == {"tenants": 1, "rewrapped": 1, "retired": 0}
+    deps = wiring.build(replace(settings, key_vault=cloud.vault.address, key_file=None), now=world.now)
+    me = api(at=deps)
+    item = me.item("several_records")
+    assert me.post("/context", {"item": item}).status_code == 200
+    world.faults.append(Fault("keyvault", "status", times=None))
+    forward(minutes=4)
+    assert me.post("/context", {"item": item}).status_code == 200
+    forward(minutes=2)
+    away = me.post("/context", {"item": item})
+    assert (away.status_code, away.json["code"]) == (503, "unavailable")
+    assert "Retry-After" in away.headers
+    world.faults.clear()
+    forward(seconds=6)
+    assert me.post("/context", {"item": item}).status_code == 200
+    for one in (both, deps):
+        one.store.close()
+
+
+def test_a_new_version_in_the_vault_takes_over_and_the_old_one_can_be_disabled(
+    cloud: Cloud, settings: Settings, world: World
+) -> None:
+    vaulted = replace(settings, key_vault=cloud.vault.address)
+    running = wiring.build(vaulted, now=world.now)
+    rotate(running)
+    sealed = Sealed(running)
+    cloud.vault.rotate(cloud.now())
+    deps = wiring.build(vaulted, now=world.now)
+    assert [one["tenants"] for one in list_keys(deps)] == [0, 1]
+    assert rotate(deps) == {"tenants": 1, "rewrapped": 1, "retired": 0}
+    cloud.vault.versions[0].enabled = False
+    assert rotate(deps) == {"tenants": 1, "rewrapped": 0, "retired": 0}
+    assert sealed.opens(wiring.build(vaulted, now=world.now), sealed.tenants[0])
+    assert sealed.opens(running, sealed.tenants[0])
 
 
 # Refusing to start
