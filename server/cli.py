@@ -18,6 +18,7 @@ from server import logs, wiring
 from server.auth.secrets import create_key_file
 from server.config import Settings
 from server.errors import InvalidInput, SsiError
+from server.services import keys as service_keys
 from server.services import provisioning
 from server.store import Store
 from server.web import create_app
@@ -55,6 +56,7 @@ def _settings() -> Settings:
 def serve(port: int | None, tls: Path | None, processes: int) -> None:
     """Serve the web and, unless SSI_WORKER_THREADS is 0, do the jobs, too."""
     settings = _settings()
+    wiring.check(settings)
     options = {
         "bind": f"{settings.bind}:{port or settings.port}",
         "workers": processes,
@@ -108,6 +110,7 @@ def _stop_dispatcher(_arbiter: Any, worker: Any) -> None:
 def worker() -> None:
     """Do the jobs without serving the web, until interrupted."""
     settings = _settings()
+    wiring.check(settings)
     dispatcher = Dispatcher(wiring.build(settings), threads=max(1, settings.worker_threads), poll_s=settings.poll_s)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -122,6 +125,41 @@ def worker() -> None:
 def key(file: Path) -> None:
     """Make the key file (SSI_KEY_FILE) of a new installation. Keep it apart from the database's backups."""
     create_key_file(file)
+
+
+@cli.group()
+def keys() -> None:
+    """The keys that protect what is stored (SSI_KEY_FILE or SSI_KEY_VAULT)."""
+
+
+@keys.command("rotate")
+@click.option("--prepare", is_flag=True, help="Only add the new key: then copy the key file to every machine, and rotate.")
+@click.option(
+    "--settle", type=float, default=service_keys.SETTLE_S, show_default=True, help="Seconds before the old keys are dropped."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def keys_rotate(prepare: bool, settle: float, as_json: bool) -> None:
+    """Protect everything by a new key and drop the old ones, while the product runs; or finish what was begun.
+
+    In Azure Key Vault make a new version of the key first.
+    """
+    done = service_keys.rotate_keys(wiring.build(_settings()), prepare=prepare, settle_s=settle)
+    if as_json:
+        click.echo(json.dumps(done))
+    else:
+        click.echo("{tenants} tenants, {rewrapped} of them now under the new key, {retired} old keys dropped".format(**done))
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def keys_list(as_json: bool) -> None:
+    """List the ids of the keys, that which wraps first, and how many tenants each protects."""
+    found = service_keys.list_keys(wiring.build(_settings()))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for one in found:
+        click.echo(f"{one['id']}\t{one['tenants']}" + ("" if one["in_use"] else "\tmissing"))
 
 
 @cli.command()

@@ -19,8 +19,9 @@ class Settings:
     """All settings, their defaults and their meaning."""
 
     database_url: str  # SQLAlchemy URL: sqlite:///path or postgresql+psycopg://...
-    key_file: Path  # key-encryption key, 32 bytes as base64url text, readable by the server's user only
     public_url: str  # origin under which browsers reach this server, without a trailing slash
+    key_file: Path | None = None  # key-encryption keys (`ssi key`), readable by the server's user only; or key_vault
+    key_vault: str = ""  # identifier of a key in Azure Key Vault, which wraps instead; with both, the file's keys still open
     client_id: str = ""  # Entra application (client) id of this installation
     client_secret_file: Path | None = None  # file that holds the Entra client secret
     entra_authority: str = "https://login.microsoftonline.com"  # sign-in authority, without tenant
@@ -91,9 +92,11 @@ class Settings:
             if variable not in names:
                 raise InvalidInput(variable, "no such setting")
             values[names[variable]] = _parsed(variable, text, hints[names[variable]])
-        for required in ("database_url", "key_file", "public_url"):
+        for required in ("database_url", "public_url"):
             if required not in values:
                 raise InvalidInput("SSI_" + required.upper(), "must be set")
+        if not (values.get("key_file") or values.get("key_vault")):
+            raise InvalidInput("SSI_KEY_FILE", "must be set, or SSI_KEY_VAULT")
         values["public_url"] = values["public_url"].rstrip("/")
         return cls(**values)
 

@@ -20,7 +20,7 @@ from server.auth.exchange_identity import ExchangeIssuer
 from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
 from server.auth.oauth import Entra, Google
 from server.auth.oidc import Oidc
-from server.auth.secrets import FileKeys, Secrets
+from server.auth.secrets import FileKeys, Kek, Secrets
 from server.c4c import C4C, Codes, DeepLinks, ODataClient
 from server.c4c.odata import basic
 from server.c4c.saml import Minted, Minter, TokenSource
@@ -37,6 +37,7 @@ from server.mail.hosts import Guard
 from server.mail.pace import Pace
 from server.mail.smtp import Letter, Smtp
 from server.services import Deps, Doors, Limits, Principal, Tenant
+from server.services.keys import check_keys
 from server.services.lookup_cache import LookupCache
 from server.services.provisioning import TenantSecrets
 from server.store import Connection, Provider, Store
@@ -70,7 +71,7 @@ class Face:
     cors_origins: tuple[str, ...]
     cache_s: int
     proxies: int
-    key_place: str  # where the key-encryption key lies, for the privacy page
+    key_place: Literal["file", "vault"]  # where the key-encryption key lies, for the pages that say it
     pages_frame_ancestors: tuple[str, ...]
 
 
@@ -83,7 +84,7 @@ def face(settings: Settings) -> Face:
         cors_origins=settings.cors_origins,
         cache_s=settings.cache_s,
         proxies=settings.proxies,
-        key_place="in a file on the server that only the server's own account can read",
+        key_place="vault" if settings.key_vault else "file",
         pages_frame_ancestors=settings.pages_frame_ancestors,
     )
 
@@ -91,7 +92,7 @@ def face(settings: Settings) -> Face:
 def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> Deps:
     """Return everything use cases need. Call it after any fork, since it starts threads as they are needed.
 
-    Raises: InvalidInput when the key file or the client secret cannot be used.
+    Raises: InvalidInput when the keys or the client secret cannot be used.
     """
     clock = now or (lambda: datetime.now(UTC))
     tls = ssl_context(settings.ca_file)
@@ -100,7 +101,7 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s, keeps_alive=False)
     entra = Entra(settings.entra_authority, settings.client_id, _secret(settings, "client_secret_file"), identity, clock)
     google = _google(settings, identity, clock)
-    secrets = Secrets(FileKeys(settings.key_file))
+    secrets = _secrets(settings, clock)
     vault = TokenVault(store, secrets, clock, entra=entra, google=google, lease_s=3 * settings.identity_timeout_s)
     clients = _Clients(store, vault, gateway("SAP Cloud for Customer", timeout_s=settings.c4c_timeout_s), clock)
     guard = Guard(AllowList.of(settings.allowed_hosts), ssl_context=tls)
@@ -187,6 +188,44 @@ def _secret(settings: Settings, name: str) -> str:
         return file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidInput("SSI_" + name.upper(), "cannot be read") from error
+
+
+def check(settings: Settings) -> None:
+    """Make sure that what is stored can be opened, as far as there is a database yet. For before any fork.
+
+    Raises: InvalidInput when the keys cannot be used, or are not those of this database; Transient.
+    """
+    secrets = _secrets(settings, lambda: datetime.now(UTC))
+    store = Store(settings.database_url)
+    try:
+        if store.is_ready():  # without, the server says by /readyz what is missing
+            check_keys(store, secrets)
+    finally:
+        store.close()
+
+
+def _secrets(settings: Settings, clock: Callable[[], datetime]) -> Secrets:
+    """Raises: InvalidInput when the keys cannot be used."""
+    keks: list[Kek] = []
+    if settings.key_vault:
+        keks.append(_vault_key(settings, lambda: clock().timestamp()))
+    if settings.key_file is not None:
+        keks.append(FileKeys(settings.key_file))
+    return Secrets(*keks, clock=lambda: clock().timestamp())
+
+
+def _vault_key(settings: Settings, clock: Callable[[], float]) -> Kek:
+    try:
+        from server.auth.key_vault import VaultKey
+    except ModuleNotFoundError as error:
+        raise InvalidInput("key_vault", f"needs the package's extra “azure” ({error.name} is not installed)") from error
+    gateway = Gateway(
+        "Azure Key Vault",
+        timeout_s=settings.identity_timeout_s,
+        ssl_context=ssl_context(settings.ca_file),
+        proxy_url=settings.proxy_url,
+    )
+    return VaultKey(settings.key_vault, gateway, clock=clock)
 
 
 def _issuers(settings: Settings, gateway: Gateway) -> list[Issuer]:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from azure.core.credentials import TokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ServiceResponseError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, DecodeError, HttpResponseError, ServiceResponseError
 from azure.core.pipeline.transport import HttpTransport
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.identity import DefaultAzureCredential
@@ -98,7 +98,7 @@ class VaultKey:
             if client is None:
                 client = CryptographyClient(f"{self._vault}/keys/{self._name}/{version}", self._credential, **self._options)
                 self._clients[version] = client
-            raw: bytes = client.unwrap_key(_ALGORITHM, ciphertext).key
+            raw: bytes = client.unwrap_key(_ALGORITHM, ciphertext).key or b""
         return raw
 
     def rotation(self) -> nullcontext[None]:
@@ -130,9 +130,9 @@ class VaultKey:
         """Give what happens within one deadline, and translate what can go wrong."""
         if self._clock() < self._away_until:
             raise Transient("Azure Key Vault is not available right now.", retry_after_s=_PAUSE_S)
+        self._transport.begin()
         try:
-            with self._transport.deadline():
-                yield
+            yield
         except ClientAuthenticationError as error:
             self._away_until = self._clock() + _PAUSE_S
             raise Transient("Azure Key Vault cannot be asked: signing in to Azure failed.", retry_after_s=_PAUSE_S) from error
@@ -141,11 +141,12 @@ class VaultKey:
         except AzureError as error:
             self._away_until = self._clock() + _PAUSE_S
             raise Transient("Azure Key Vault is not available right now.", retry_after_s=_PAUSE_S) from error
-        except ValueError as error:  # a challenge for another host, a key before or after its time, an answer that is none
+        except ValueError as error:  # a challenge for another host, a key before or after its time
             raise CannotOpen("Azure Key Vault cannot be used with this key.") from error
 
     def _refused(self, error: HttpResponseError) -> Exception:
-        headers = error.response.headers if error.response is not None else {}
+        answer: Any = error.response
+        headers = {} if answer is None else answer.headers
         pause = retry_after_s(headers.get("Retry-After"), headers.get("Date")) or _PAUSE_S
         status = error.status_code or 0
         if status == 429:
@@ -178,16 +179,14 @@ def _parts(wrapped: bytes) -> tuple[str, bytes]:
 
 
 class _Transport(HttpTransport[HttpRequest, HttpResponse]):
-    """Azure's clients over a Gateway. Its own deadline holds for everything within `deadline`, whatever they send."""
+    """Azure's clients over a Gateway. Whatever a thread sends from `begin` on has one deadline."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._operation = _Operation()
 
-    @contextmanager
-    def deadline(self) -> Iterator[None]:
+    def begin(self) -> None:
         self._operation.until = time.monotonic() + self._gateway.timeout_s
-        yield
 
     def send(self, request: HttpRequest, **_: Any) -> HttpResponse:
         left = self._operation.until - time.monotonic()
@@ -253,7 +252,7 @@ class _Response(HttpResponse):
 
     @property
     def content_type(self) -> str | None:
-        return self._reply.headers.get("content-type")
+        return self.headers.get("content-type")
 
     @property
     def content(self) -> bytes:
@@ -263,7 +262,10 @@ class _Response(HttpResponse):
         return self.content.decode(encoding or "utf-8-sig", "replace")
 
     def json(self) -> Any:
-        return json.loads(self.text())
+        try:
+            return json.loads(self.text())
+        except ValueError as error:
+            raise DecodeError("The answer is not JSON.", response=self, error=error) from error
 
     def raise_for_status(self) -> None:
         if self.status_code >= 400:

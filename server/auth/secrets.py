@@ -203,6 +203,7 @@ class FileKeys:
     def __init__(self, path: Path) -> None:
         """Raises: InvalidInput as load_key_file."""
         self._path = path
+        self._reading = threading.Lock()
         self._keys: dict[bytes, AESGCM] = {}
         self._ids: tuple[bytes, ...] = ()
         self._read()
@@ -223,8 +224,9 @@ class FileKeys:
 
     def wrap(self, raw: bytes) -> bytes:
         self._read()  # what wraps must still be in the file
-        header, nonce = _VERSION + self._ids[0], secrets.token_bytes(_NONCE_BYTES)
-        return header + nonce + self._keys[self._ids[0]].encrypt(nonce, raw, header)
+        first = self._ids[0]
+        header, nonce = _VERSION + first, secrets.token_bytes(_NONCE_BYTES)
+        return header + nonce + self._keys[first].encrypt(nonce, raw, header)
 
     def unwrap(self, wrapped: bytes) -> bytes:
         header, rest = wrapped[: 1 + _ID_BYTES], wrapped[1 + _ID_BYTES :]
@@ -262,9 +264,10 @@ class FileKeys:
         return len(keys) - len(kept)
 
     def _read(self) -> None:
-        keys = {_id_of(key): AESGCM(key) for key in load_key_file(self._path)}
-        self._keys = {**self._keys, **keys}  # replaced, not changed: other threads look things up in it
-        self._ids = tuple(keys)
+        with self._reading:  # what a slower thread read before must not come in place of this
+            keys = {_id_of(key): AESGCM(key) for key in load_key_file(self._path)}
+            self._keys = {**self._keys, **keys}  # replaced, not changed: other threads look things up in it
+            self._ids = tuple(keys)
 
     def _write(self, keys: list[bytes]) -> None:
         """Put another file in place of the key file, whole or not at all. Raises: InvalidInput if that is not possible."""
