@@ -222,8 +222,9 @@ class Simulator:
 
     def _identity_tenants(self) -> list[str]:
         """Return where people may come from: Entra tenants, by id, and a Google Workspace, by domain."""
-        entra = {self.world.tenant_of(person) for person in self.world.people}
-        is_workspace = any(person.access_type == "google" for person in self.world.people)
+        provisioned = [*self._connected, *self._newcomers]
+        entra = {self.world.tenant_of(person) for person in provisioned}
+        is_workspace = any(person.access_type == "google" for person in provisioned)
         return [*sorted(entra | {self.world.entra_tenant}), *((demo.OWN_DOMAIN,) if is_workspace else ())]
 
     def _organizations(self) -> list[dict[str, Any]]:

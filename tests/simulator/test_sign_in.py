@@ -23,6 +23,11 @@ VERA = Person(
     "Vera Holm", "vera@outlook.example", "77f0c3de-0a54-4a8e-8a5e-9f1b2c3d4e33", "VHOLM", "1003", "pw-3", tenant=CONSUMERS
 )
 
+ELSEWHERE = "c0ffee00-1111-4222-8333-444455556666"
+NOOR = Person(
+    "Noor Vane", "noor@elsewhere.example", "9c1e5f70-3b2d-4f6a-b0c4-0d8e7a6f5b44", "NV", "1004", "pw-4", tenant=ELSEWHERE
+)
+
 
 @pytest.fixture
 def rogue(entra: Service) -> Service:
@@ -31,8 +36,7 @@ def rogue(entra: Service) -> Service:
 
 def at(entra: Service, place: str) -> Service:
     """The page under another tenant's path, or under one that stands for many."""
-    if VERA not in entra.world.people:
-        entra.world.people.append(VERA)
+    entra.world.people += [person for person in (VERA, NOOR) if person not in entra.world.people]
     return replace(entra, root=f"/{place}/oauth2/v2.0")
 
 
@@ -118,6 +122,10 @@ def test_a_person_whom_the_browser_does_not_know_cannot_consent(entra: Service) 
     [
         ("common", MARA, 0),
         ("common", VERA, 0),
+        ("common", NOOR, 0),
+        ("organizations", NOOR, 0),
+        (ELSEWHERE, NOOR, 0),
+        (ELSEWHERE, MARA, 50020),
         ("organizations", MARA, 0),
         ("organizations", VERA, 500208),
         ("consumers", VERA, 0),
