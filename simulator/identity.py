@@ -60,7 +60,8 @@ class _Entra(Issuer):
         return f"{self.url()}/{tenant}/v2.0"
 
     def check_tenant(self, tid: str) -> None:
-        if tid not in _ANY_TENANT | _PERSONAL | {self.world.entra_tenant}:
+        own = {self.world.entra_tenant, *map(self.world.tenant_of, self.world.people)}
+        if tid not in _ANY_TENANT | _PERSONAL | own:
             raise self.refuse(90002, "invalid_tenant", f"Tenant '{tid}' not found.")
 
     def check_account(self, person: Person, place: str) -> None:

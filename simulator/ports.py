@@ -231,6 +231,9 @@ class Simulator:
                 "SSI_GOOGLE_ISSUER": self.google.url,
                 "SSI_GOOGLE_KEYS_URL": self.google.url + "/oauth2/v3/certs",
                 "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",
+                "SSI_GOOGLE_AUTH_URL": self.google.url + "/o/oauth2/v2/auth",
+                "SSI_GOOGLE_REVOKE_URL": self.google.url + "/revoke",
+                "SSI_CONSUMER_DOMAINS": "outlook.example",
                 "SSI_GMAIL_URL": self.google.url,
                 "SSI_GOOGLE_PEOPLE_URL": self.google.url,
                 "SSI_SMTP_URL": f"smtp://{quote(smtp.ACCOUNT.user, safe='')}@localhost:{self.smtp.port}",
@@ -245,7 +248,7 @@ class Simulator:
 
     def _identity_tenants(self) -> list[str]:
         """Return where people may come from: Entra tenants, by id, a Google Workspace, by domain, and an Exchange server."""
-        people = self.world.people
+        people = [*self._connected, *self._newcomers]
         entra = {self.world.tenant_of(person) for person in people} | {self.world.entra_tenant}
         google = [demo.OWN_DOMAIN] if any(person.access_type == "google" for person in people) else []
         exchange = [f"exchange:{self._exchange_host}"] if any(p.access_type in ews.ON_PREMISES for p in people) else []

@@ -309,6 +309,8 @@ class C4CTenant:
     oauth_client_secret: str = field(default="simulated-oauth-secret", repr=False)
     token_lifetime_s: int = 3600
     locked_users: set[str] = field(default_factory=set)  # UserIDs
+    locked_passwords: set[str] = field(default_factory=set)  # UserIDs that no password opens; single sign-on still does
+    initial_passwords: set[str] = field(default_factory=set)  # UserIDs who must change theirs in C4C's own pages first
     tokens: dict[str, tuple[str, datetime]] = field(default_factory=dict, repr=False)  # -> (UserID, until)
     used_assertions: dict[str, datetime] = field(default_factory=dict, repr=False)  # ID -> until when it is remembered
 
