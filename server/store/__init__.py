@@ -22,17 +22,20 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from server.domain.marks import SaveState
+from server.domain.marks import FolderId, MarkId, SaveState
 from server.domain.profile import Profile
 from server.domain.records import RecordRef, RecordType
-from server.errors import Conflict, NotFound, Transient
+from server.errors import AlreadyExists, Conflict, NotFound, Transient
 from server.store import queries
 from server.store import schema as t
 from server.store.engine import open_engine
 
 Provider = Literal["graph", "exchange", "google", "c4c"]
 AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation", "user_choice"]
-ConnectionState = Literal["active", "needs_reauth", "suspended"]
+ConnectionState = Literal["active", "needs_reauth", "suspended", "disconnected"]
+"""suspended: by an administrator. disconnected: by its owner, until they connect it again."""
+SyncStatus = Literal["queued", "running", "done", "failed"]
+Purpose = Literal["pages", "pane"]
 
 _MIGRATION_LOCK = 7_341_902  # a number of our own among PostgreSQL's advisory locks
 _TAKEN_OVER = "Another worker goes on with this save."
@@ -64,6 +67,7 @@ class C4CSettings:
     links: Mapping[str, Any] = field(default_factory=dict)  # see server.c4c.DeepLinks
     codes: Mapping[str, Any] = field(default_factory=dict)  # see server.c4c.Codes
     parallel: bool = False  # parallel reads instead of one $batch, where a tenant is faster so
+    oidc: Mapping[str, Any] = field(default_factory=dict)  # where people sign in; {}: at C4C itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Organization:
     admin_contact: str
     profile: Profile
     service_account: bytes | None = field(default=None, repr=False)  # sealed; only the TokenVault opens it
+    ews_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,13 @@ class User:
     c4c_user_id: str
     enabled: bool
     generation: int
+    other_mailbox: str = ""  # an address whose mailbox the person may connect beside that of `email`
+    sidebar_seen_at: datetime | None = None  # the sidebar's first call since the mailbox was connected
+
+    @property
+    def mailboxes(self) -> frozenset[str]:
+        """The addresses whose mailbox the person may connect, in lower case."""
+        return frozenset({self.email.lower(), self.other_mailbox.lower()} - {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,67 @@ class Connection:
     reason: str
     since: datetime
     credentials: bytes | None = field(repr=False)
+    account_key: str | None = None  # "<provider>:<the provider's id of the account>", once the mailbox was asked
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxSync:
+    """What the sync engine knows of one mailbox, and how far it is."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    connection_id: str
+    state: SyncStatus
+    phase: str
+    done: int
+    total: int
+    reason: str
+    marks: Mapping[MarkId, tuple[str, str]]  # ref and name of our categories there
+    folders: Mapping[FolderId, tuple[str, str]]
+    attempts: int
+    fence: int
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An e-mail that we owe somebody."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    connection_id: str
+    kind: str
+    reason: str
+    since: datetime
+    attempts: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageSession:
+    """Somebody who is signed in to our pages, or a pane that got a token from them."""
+
+    tenant_id: str
+    user_id: str
+    authenticated_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A sign-in elsewhere that is under way: what was kept when its browser left."""
+
+    state_hash: bytes
+    browser_hash: bytes
+    tenant_id: str
+    user_id: str | None
+    service: str
+    kept: bytes = field(repr=False)  # sealed
+    next_path: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +341,12 @@ class Transaction:
     def wrapped_key(self, tenant_id: str) -> bytes:
         return bytes(self._one(queries.WRAPPED_KEY, "There is no such tenant.", tenant_id=tenant_id)[0])
 
-    def put_organization(self, tenant_id: str, name: str, access_type: str, admin_contact: str, profile: Profile) -> str:
-        """Create the organization or change it; return its id."""
+    def put_organization(
+        self, tenant_id: str, name: str, access_type: str, admin_contact: str, profile: Profile, ews_url: str | None = None
+    ) -> str:
+        """Create the organization or change it, None leaving the URL as it is; return its id."""
         values = {"access_type": access_type, "admin_contact": admin_contact, "profile": profile.to_json()}
+        values |= {} if ews_url is None else {"ews_url": ews_url}
         where = sa.and_(t.organization.c.tenant_id == tenant_id, t.organization.c.name == name)
         found = self._db.execute(sa.select(t.organization.c.id).where(where)).first()
         if found:
@@ -286,7 +362,7 @@ class Transaction:
         self._db.execute(t.organization.update().where(o.id == organization_id).values(service_account=sealed))
         impersonating = sa.select(o.id).where(o.id == organization_id, o.access_type == "exchange_impersonation")
         own = sa.select(t.user.c.id).where(t.user.c.organization_id.in_(impersonating))
-        opened = sa.and_(c.user_id.in_(own), c.provider == "exchange", c.state != "suspended")
+        opened = sa.and_(c.user_id.in_(own), c.provider == "exchange", c.state.not_in(("suspended", "disconnected")))
         self._db.execute(t.connection.update().where(opened).values(state="active", reason="", since=now))
 
     def refusal_of_service_account(self, organization_id: str) -> str | None:
@@ -339,6 +415,52 @@ class Transaction:
         self._one(admitted, "The tenant does not admit this identity tenant.")
         self._insert(t.identity, issuer_tenant=issuer_tenant, subject=subject, tenant_id=tenant_id, user_id=user_id)
 
+    def identity_owner(self, issuer_tenant: str, subject: str) -> str | None:
+        """Return the id of the user whom an identity belongs to."""
+        i = t.identity.c
+        row = self._first(sa.select(i.user_id).where(i.issuer_tenant == issuer_tenant, i.subject == subject))
+        return None if row is None else str(row.user_id)
+
+    def admits(self, tenant_id: str, issuer_tenant: str) -> bool:
+        """Say whether people of this identity tenant may be people of the C4C tenant."""
+        i = t.identity_tenant.c
+        return self._first(sa.select(i.tenant_id).where(i.tenant_id == tenant_id, i.issuer_tenant == issuer_tenant)) is not None
+
+    def unbound_users(self, issuer_tenant: str, address: str, access_type: AccessType) -> list[User]:
+        """Return enabled users with this address, in organizations of this access type, without an identity of the issuer.
+
+        Only users of C4C tenants that admit the identity tenant are looked at.
+        """
+        u, i = t.user.c, t.identity.c
+        bound = sa.select(i.user_id).where(i.issuer_tenant == issuer_tenant)
+        query = (
+            sa.select(t.user)
+            .join(t.organization, t.organization.c.id == u.organization_id)
+            .join(t.identity_tenant, t.identity_tenant.c.tenant_id == u.tenant_id)
+            .where(
+                t.identity_tenant.c.issuer_tenant == issuer_tenant,
+                t.organization.c.access_type == access_type,
+                u.email_key == address.lower(),
+                u.enabled,
+                u.id.not_in(bound),
+            )
+        )
+        return [_user(row) for row in self._db.execute(query)]
+
+    def user_by_c4c_id(self, tenant_id: str, c4c_user_id: str) -> User | None:
+        u = t.user.c
+        row = self._first(sa.select(t.user).where(u.tenant_id == tenant_id, u.c4c_user_id == c4c_user_id.upper()))
+        return None if row is None else _user(row)
+
+    def allow_mailbox(self, user_id: str, address: str) -> None:
+        """Let a person connect the mailbox of this address beside their own; "" takes it back."""
+        self._db.execute(t.user.update().where(t.user.c.id == user_id).values(other_mailbox=address))
+
+    def sidebar_seen(self, user_id: str, at: datetime) -> None:
+        """Remember the first call of the sidebar since the mailbox was connected."""
+        where = sa.and_(t.user.c.id == user_id, t.user.c.sidebar_seen_at.is_(None))
+        self._db.execute(t.user.update().where(where).values(sidebar_seen_at=at))
+
     def users(self, tenant_id: str) -> list[User]:
         query = sa.select(t.user).where(t.user.c.tenant_id == tenant_id).order_by(t.user.c.email_key)
         return [_user(row) for row in self._db.execute(query)]
@@ -371,8 +493,17 @@ class Transaction:
 
     # Connections
 
-    def put_connection(self, user: User, provider: Provider, mailbox: str, issuer_tenant: str, now: datetime) -> Connection:
-        """Return the user's connection of this kind, made if there is none yet."""
+    def put_connection(
+        self,
+        user: User,
+        provider: Provider,
+        mailbox: str,
+        issuer_tenant: str,
+        now: datetime,
+        *,
+        state: ConnectionState = "active",
+    ) -> Connection:
+        """Return the user's connection of this kind, made in this state if there is none yet."""
         values = {
             "id": new_id(),
             "tenant_id": user.tenant_id,
@@ -380,7 +511,7 @@ class Transaction:
             "provider": provider,
             "mailbox": mailbox,
             "issuer_tenant": issuer_tenant,
-            "state": "active",
+            "state": state,
             "reason": "",
             "since": now,
             "fence": 0,
@@ -388,6 +519,56 @@ class Transaction:
         self._insert_missing(t.connection, values, ["user_id", "provider"])
         row = self._one(queries.CONNECTION_OF, "The connection is gone.", user_id=user.id, provider=provider)
         return _connection(row)
+
+    def claim_mailbox(self, connection: Connection, mailbox: str, account: str | None) -> None:
+        """Let a mailbox belong to this connection and no other. `account` is the provider's id of it, None while not known.
+
+        Raises: AlreadyExists if it belongs to another one.
+        """
+        key = None if account is None else f"{connection.provider}:{account}"[:400]
+        values = {"mailbox_key": mailbox.lower(), "mailbox": mailbox} | ({} if key is None else {"account_key": key})
+        try:
+            with self._db.begin_nested():
+                self._db.execute(t.connection.update().where(t.connection.c.id == connection.id).values(values))
+        except sa.exc.IntegrityError as error:
+            raise AlreadyExists("The mailbox is connected already, by somebody else.") from error
+
+    def renew_connection(self, connection_id: str, issuer_tenant: str, now: datetime) -> None:
+        """A mailbox was connected (again): nothing stands against its use, unless an administrator suspended it."""
+        c = t.connection.c
+        values = {"state": "active", "reason": "", "since": now, "issuer_tenant": issuer_tenant}
+        where = sa.and_(c.id == connection_id, c.state != "suspended")
+        self._db.execute(t.connection.update().where(where).values(values))
+        owner = sa.select(c.user_id).where(c.id == connection_id).scalar_subquery()
+        self._db.execute(t.user.update().where(t.user.c.id == owner).values(sidebar_seen_at=None))
+        self._drop_notices(connection_id)
+
+    def disconnect(self, connection_id: str, reason: str, now: datetime) -> None:
+        """Forget what opens a mailbox and whose it is; who holds its lease may write nothing more."""
+        c = t.connection.c
+        values = {
+            "state": "disconnected",
+            "reason": reason,
+            "since": now,
+            "credentials": None,
+            "account_key": None,
+            "mailbox_key": None,
+            "fence": c.fence + 1,
+            "lease_until": None,
+        }
+        self._db.execute(t.connection.update().where(c.id == connection_id).values(values))
+        work = t.mailbox_sync.c
+        stopped = {"next_due_at": None, "fence": work.fence + 1, "lease_until": None}
+        self._db.execute(t.mailbox_sync.update().where(work.connection_id == connection_id).values(stopped))
+        self._drop_notices(connection_id)
+
+    def give_up(self, connection_id: str, fence: int, reason: str, now: datetime) -> None:
+        """Note that a person is needed, and owe them a mail about it, unless that was known or the fence is stale."""
+        c = t.connection.c
+        where = sa.and_(c.id == connection_id, c.fence == fence, c.state == "active")
+        values = {"state": "needs_reauth", "reason": reason[:400], "since": now}
+        if self._db.execute(t.connection.update().where(where).values(values)).rowcount == 1:
+            self._owe(self.connection(connection_id), "mailbox_broken", now)
 
     def connection(self, connection_id: str) -> Connection:
         """Raises: NotFound."""
@@ -423,12 +604,153 @@ class Transaction:
     def set_connection_state(self, connection_id: str, state: ConnectionState, reason: str, now: datetime) -> None:
         """Change the state; `since` keeps the time of the first report of the same state.
 
-        What somebody suspended is not taken for merely signed out.
+        What somebody suspended or disconnected is not taken for merely signed out.
         """
         where = sa.and_(t.connection.c.id == connection_id, t.connection.c.state != state)
         if state == "needs_reauth":
-            where = sa.and_(where, t.connection.c.state != "suspended")
+            where = sa.and_(where, t.connection.c.state.not_in(("suspended", "disconnected")))
         self._db.execute(t.connection.update().where(where).values(state=state, reason=reason[:400], since=now))
+
+    # What the engine does for a mailbox
+
+    def queue_session(self, connection: Connection, now: datetime) -> None:
+        """Have the mailbox's next session begin at once; one that is under way goes on."""
+        values = {
+            "id": new_id(),
+            "tenant_id": connection.tenant_id,
+            "user_id": connection.user_id,
+            "connection_id": connection.id,
+            "state": "queued",
+            "phase": "",
+            "done": 0,
+            "total": 0,
+            "reason": "",
+            "marks": {},
+            "folders": {},
+            "attempts": 0,
+            "fence": 0,
+            "next_due_at": now,
+        }
+        self._insert_missing(t.mailbox_sync, values, ["connection_id"])
+        again = {"state": "queued", "phase": "", "done": 0, "total": 0, "reason": "", "attempts": 0, "next_due_at": now}
+        m = t.mailbox_sync.c
+        free = sa.or_(m.lease_until.is_(None), m.lease_until < now)
+        self._db.execute(t.mailbox_sync.update().where(m.connection_id == connection.id, free).values(again))
+
+    def session_of(self, connection_id: str) -> MailboxSync | None:
+        row = self._first(sa.select(t.mailbox_sync).where(t.mailbox_sync.c.connection_id == connection_id))
+        return None if row is None else _mailbox_sync(row)
+
+    def take_session(self, now: datetime, for_s: float) -> MailboxSync | None:
+        """Lease the session that is due the longest, if any."""
+        row = self._take(t.mailbox_sync, now, for_s)
+        return None if row is None else _mailbox_sync(row)
+
+    def keep_session(self, sync: MailboxSync, now: datetime, for_s: float, **values: Any) -> None:
+        """Keep how far the session came, and hold it longer. Raises: LeaseLost."""
+        self._change_taken(t.mailbox_sync, sync, {**values, "lease_until": now + timedelta(seconds=for_s)})
+
+    def end_session(self, sync: MailboxSync, *, next_due_at: datetime | None, **values: Any) -> None:
+        """Give the session back. Raises: LeaseLost."""
+        self._change_taken(t.mailbox_sync, sync, {**values, "next_due_at": next_due_at, "lease_until": None})
+
+    # Mails that we owe
+
+    def _owe(self, connection: Connection, kind: str, now: datetime) -> None:
+        values = {
+            "id": new_id(),
+            "tenant_id": connection.tenant_id,
+            "user_id": connection.user_id,
+            "connection_id": connection.id,
+            "kind": kind,
+            "reason": connection.reason,
+            "since": connection.since,
+            "outcome": "",
+            "attempts": 0,
+            "fence": 0,
+            "next_due_at": now,
+        }
+        self._insert_missing(t.notice, values, ["connection_id", "since"])
+
+    def _drop_notices(self, connection_id: str) -> None:
+        n = t.notice.c
+        self._db.execute(t.notice.delete().where(n.connection_id == connection_id, n.sent_at.is_(None)))
+
+    def take_notice(self, now: datetime, for_s: float) -> Notice | None:
+        """Lease the mail that is due the longest, if any."""
+        row = self._take(t.notice, now, for_s)
+        if row is None:
+            return None
+        return Notice(
+            row.id, row.tenant_id, row.user_id, row.connection_id, row.kind, row.reason, row.since, row.attempts, row.fence
+        )
+
+    def notice_sent(self, notice: Notice, now: datetime) -> None:
+        """Raises: LeaseLost."""
+        self._change_taken(t.notice, notice, {"sent_at": now, "next_due_at": None, "lease_until": None, "outcome": ""})
+
+    def notice_failed(self, notice: Notice, next_due_at: datetime | None, reason: str) -> None:
+        """Try again at that time; None: never, for this reason. Raises: LeaseLost."""
+        values = {"attempts": notice.attempts + 1, "next_due_at": next_due_at, "lease_until": None, "outcome": reason[:400]}
+        self._change_taken(t.notice, notice, values)
+
+    def was_told(self, notice: Notice, organization_id: str, since: datetime) -> bool:
+        """Say whether somebody of the organization was the cause of a mail with the same reason after that time."""
+        n, u = t.notice.c, t.user.c
+        query = (
+            sa.select(n.id)
+            .join(t.user, u.id == n.user_id)
+            .where(u.organization_id == organization_id, n.reason == notice.reason, n.sent_at >= since, n.id != notice.id)
+            .limit(1)
+        )
+        return self._first(query) is not None
+
+    # People at our pages
+
+    def add_page_session(self, token_hash: bytes, user: User, purpose: Purpose, now: datetime, expires_at: datetime) -> None:
+        self._insert(
+            t.page_session,
+            token_hash=token_hash,
+            tenant_id=user.tenant_id,
+            user_id=user.id,
+            purpose=purpose,
+            authenticated_at=now,
+            seen_at=now,
+            expires_at=expires_at,
+        )
+
+    def page_session(self, token_hash: bytes, purpose: Purpose, now: datetime) -> PageSession | None:
+        """Return the session if it has not expired."""
+        p = t.page_session.c
+        query = sa.select(t.page_session).where(p.token_hash == token_hash, p.purpose == purpose, p.expires_at > now)
+        row = self._first(query)
+        if row is None:
+            return None
+        return PageSession(row.tenant_id, row.user_id, row.authenticated_at, row.seen_at, row.expires_at)
+
+    def see_page_session(self, token_hash: bytes, now: datetime) -> None:
+        self._db.execute(t.page_session.update().where(t.page_session.c.token_hash == token_hash).values(seen_at=now))
+
+    def end_page_session(self, token_hash: bytes) -> None:
+        self._db.execute(t.page_session.delete().where(t.page_session.c.token_hash == token_hash))
+
+    def end_page_sessions(self, user_id: str) -> None:
+        self._db.execute(t.page_session.delete().where(t.page_session.c.user_id == user_id))
+
+    def add_flow(self, flow: Flow) -> None:
+        self._insert(t.flow, **asdict(flow))
+
+    def take_flow(self, state_hash: bytes, browser_hash: bytes, now: datetime) -> Flow | None:
+        """Return what was kept for this state and browser, once: however many ask, one gets it."""
+        f = t.flow.c
+        taken = t.flow.delete().where(f.state_hash == state_hash, f.browser_hash == browser_hash).returning(*t.flow.c)
+        row = self._db.execute(taken).first()
+        return None if row is None or row.expires_at <= now else Flow(**row._mapping)
+
+    def forget_expired(self, now: datetime) -> None:
+        """Erase flows and page sessions that are over."""
+        self._db.execute(t.flow.delete().where(t.flow.c.expires_at <= now))
+        self._db.execute(t.page_session.delete().where(t.page_session.c.expires_at <= now))
 
     # Saves
 
@@ -635,35 +957,16 @@ class Transaction:
 
     def take_scan(self, now: datetime, for_s: float) -> AddressScan | None:
         """Lease the scan that is due the longest, if any."""
-        due = (
-            sa.select(t.address_scan.c.id)
-            .where(
-                t.address_scan.c.next_due_at <= now,
-                sa.or_(t.address_scan.c.lease_until.is_(None), t.address_scan.c.lease_until < now),
-            )
-            .order_by(t.address_scan.c.next_due_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        found = self._db.execute(due).scalar()
-        fence = None if found is None else self._lease(t.address_scan, found, now, for_s)
-        if fence is None:
-            return None
-        row = self._one(sa.select(t.address_scan).where(t.address_scan.c.id == found), "The scan is gone.")
-        return AddressScan(row.id, row.tenant_id, row.user_id, row.type, row.changed_at, fence)
+        row = self._take(t.address_scan, now, for_s)
+        return None if row is None else AddressScan(row.id, row.tenant_id, row.user_id, row.type, row.changed_at, row.fence)
 
     def keep_scan(self, scan: AddressScan, changed_at: datetime | None, now: datetime, for_s: float) -> None:
         """Keep how far the scan came, and hold it longer. Raises: LeaseLost."""
-        self._change_scan(scan, {"changed_at": changed_at, "lease_until": now + timedelta(seconds=for_s)})
+        self._change_taken(t.address_scan, scan, {"changed_at": changed_at, "lease_until": now + timedelta(seconds=for_s)})
 
     def finish_scan(self, scan: AddressScan, changed_at: datetime | None, next_due_at: datetime) -> None:
         """Keep the cursor and give the scan back. Raises: LeaseLost."""
-        self._change_scan(scan, {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None})
-
-    def _change_scan(self, scan: AddressScan, values: Mapping[str, Any]) -> None:
-        where = sa.and_(t.address_scan.c.id == scan.id, t.address_scan.c.fence == scan.fence)
-        if self._db.execute(t.address_scan.update().where(where).values(dict(values))).rowcount != 1:
-            raise LeaseLost("Another worker reads these addresses.")
+        self._change_taken(t.address_scan, scan, {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None})
 
     # Audit
 
@@ -697,6 +1000,26 @@ class Transaction:
         values = {"of_id": row_id, "now": now, "until": now + timedelta(seconds=for_s)}
         return self._db.execute(queries.leasing(table), values).scalar()
 
+    def _take(self, table: sa.Table, now: datetime, for_s: float) -> sa.Row[Any] | None:
+        """Lease the row of a table of work that is due the longest, if any, and return it."""
+        c = table.c
+        due = (
+            sa.select(c.id)
+            .where(c.next_due_at <= now, sa.or_(c.lease_until.is_(None), c.lease_until < now))
+            .order_by(c.next_due_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        found = self._db.execute(due).scalar()
+        if found is None or self._lease(table, found, now, for_s) is None:
+            return None
+        return self._first(sa.select(table).where(c.id == found))
+
+    def _change_taken(self, table: sa.Table, held: AddressScan | MailboxSync | Notice, values: Mapping[str, Any]) -> None:
+        where = sa.and_(table.c.id == held.id, table.c.fence == held.fence)
+        if self._db.execute(table.update().where(where).values(dict(values))).rowcount != 1:
+            raise LeaseLost("Another worker does this.")
+
     def _release(self, table: sa.Table, row_id: str, fence: int) -> None:
         self._db.execute(queries.releasing(table), {"of_id": row_id, "of_fence": fence})
 
@@ -722,11 +1045,24 @@ def _tenant(row: Any) -> Tenant:
 
 def _organization(row: Any) -> Organization:
     profile = Profile.from_json(row.profile)
-    return Organization(row.id, row.tenant_id, row.name, row.access_type, row.admin_contact, profile, row.service_account)
+    return Organization(
+        row.id, row.tenant_id, row.name, row.access_type, row.admin_contact, profile, row.service_account, row.ews_url
+    )
 
 
 def _user(row: Any) -> User:
-    return User(row.id, row.tenant_id, row.organization_id, row.email, row.name, row.c4c_user_id, row.enabled, row.generation)
+    return User(
+        row.id,
+        row.tenant_id,
+        row.organization_id,
+        row.email,
+        row.name,
+        row.c4c_user_id,
+        row.enabled,
+        row.generation,
+        row.other_mailbox,
+        row.sidebar_seen_at,
+    )
 
 
 def _connection(row: Any) -> Connection:
@@ -741,6 +1077,26 @@ def _connection(row: Any) -> Connection:
         row.reason,
         row.since,
         row.credentials,
+        row.account_key,
+    )
+
+
+def _mailbox_sync(row: Any) -> MailboxSync:
+    return MailboxSync(
+        row.id,
+        row.tenant_id,
+        row.user_id,
+        row.connection_id,
+        row.state,
+        row.phase,
+        row.done,
+        row.total,
+        row.reason,
+        {mark: tuple(kept) for mark, kept in row.marks.items()},
+        {folder: tuple(kept) for folder, kept in row.folders.items()},
+        row.attempts,
+        row.fence,
+        row.finished_at,
     )
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 
@@ -90,6 +91,7 @@ organization = Table(
     Column("admin_contact", String(320), nullable=False),
     Column("profile", JSON, nullable=False),
     Column("service_account", LargeBinary),  # sealed: how Exchange's Impersonation signs in for its people
+    Column("ews_url", String(400), nullable=False, server_default=text("''")),  # of Exchange; "": to be discovered
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -106,6 +108,8 @@ user = Table(
     Column("enabled", Boolean, nullable=False),
     Column("generation", Integer, nullable=False),  # grows when this user's cached lookups are no longer true
     Column("created_at", UtcDateTime, nullable=False),
+    Column("other_mailbox", String(320), nullable=False, server_default=text("''")),  # allowed beside `email`
+    Column("sidebar_seen_at", UtcDateTime),  # the sidebar's first call since the mailbox was connected
     UniqueConstraint("tenant_id", "email_key"),
     UniqueConstraint("tenant_id", "c4c_user_id"),
 )
@@ -128,13 +132,86 @@ connection = Table(
     Column("provider", String(20), nullable=False),  # "graph", "exchange", "google"; later "c4c" for Basic credentials
     Column("mailbox", String(320), nullable=False),
     Column("issuer_tenant", String(80), nullable=False),
-    Column("state", String(20), nullable=False),  # active, needs_reauth, suspended
+    Column("state", String(20), nullable=False),  # active, needs_reauth, suspended, disconnected
     Column("reason", String(400), nullable=False),
     Column("since", UtcDateTime, nullable=False),
     Column("credentials", LargeBinary),  # sealed refresh token, or address and password; see server.auth
     Column("fence", Integer, nullable=False),
     Column("lease_until", UtcDateTime),
+    Column("account_key", String(400)),  # "<provider>:<account>": a mailbox has one connection; null while it is disconnected
+    Column("mailbox_key", String(320)),  # the same by address, lower case
     UniqueConstraint("user_id", "provider"),
+    Index("ix_connection_account_key", "account_key", unique=True),
+    Index("ix_connection_mailbox_key", "mailbox_key", unique=True),
+)
+
+mailbox_sync = Table(
+    "mailbox_sync",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("state", String(10), nullable=False),  # queued, running, done, failed
+    Column("phase", String(20), nullable=False),  # what it is at: see server.sync
+    Column("done", Integer, nullable=False),  # steps of the phases so far
+    Column("total", Integer, nullable=False),
+    Column("reason", String(400), nullable=False),  # why it failed, or is put off
+    Column("marks", JSON, nullable=False),  # mark id -> [ref, name] of our categories in this mailbox
+    Column("folders", JSON, nullable=False),  # folder id -> [ref, name]
+    Column("attempts", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("next_due_at", UtcDateTime),  # null: nothing to do
+    Column("finished_at", UtcDateTime),  # of the last session that ended well
+    Index("ix_mailbox_sync_next_due_at", "next_due_at"),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(20), nullable=False),  # mailbox_broken
+    Column("reason", String(400), nullable=False),  # the cause, our own sentence
+    Column("since", UtcDateTime, nullable=False),  # when it happened; of one connection and time there is one mail
+    Column("outcome", String(400), nullable=False),  # why it was not sent; "" while it waits and when it was
+    Column("attempts", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("next_due_at", UtcDateTime),
+    Column("sent_at", UtcDateTime),
+    UniqueConstraint("connection_id", "since"),
+    Index("ix_notice_next_due_at", "next_due_at"),
+)
+
+page_session = Table(
+    "page_session",
+    metadata,
+    Column("token_hash", LargeBinary(32), primary_key=True),  # SHA-256 of what the browser, or the pane, holds
+    _tenant(),
+    _user(),
+    Column("purpose", String(10), nullable=False),  # pages, pane
+    Column("authenticated_at", UtcDateTime, nullable=False),  # when the person last proved who they are
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index("ix_page_session_expires_at", "expires_at"),
+)
+
+flow = Table(
+    "flow",
+    metadata,
+    Column("state_hash", LargeBinary(32), primary_key=True),  # SHA-256 of the state that went to the provider
+    Column("browser_hash", LargeBinary(32), nullable=False),  # SHA-256 of the secret of the browser that began it
+    _tenant(),
+    Column("user_id", _ID, ForeignKey("user.id", ondelete="CASCADE")),  # whose mailbox; null for signing in to the pages
+    Column("service", String(20), nullable=False),
+    Column("kept", LargeBinary, nullable=False),  # sealed: PKCE verifier, nonce
+    Column("next_path", String(400), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index("ix_flow_expires_at", "expires_at"),
 )
 
 save = Table(
