@@ -12,6 +12,7 @@ from server import wiring
 from server.config import Settings
 from server.errors import InvalidInput
 from server.services import Deps, provisioning
+from simulator.ews.identity import mailbox_guid
 from simulator.google.identity import subject
 from simulator.ports import SERVICE_ACCOUNT
 from simulator.world import AccessType, Fault, World
@@ -289,6 +290,28 @@ def test_a_google_identity_is_the_account_and_never_the_address(me: Api, colleag
     assert status(sub=subject(colleague.person)) == (403, "not_provisioned")
     assert status(hd="elsewhere.example") == (403, "not_provisioned")
     assert status(hd=None) == (401, "needs_sign_in")
+
+
+@at("exchange_direct")
+def test_an_exchange_identity_is_a_persons_at_a_listed_server_alone(
+    me: Api, deps: Deps, world: World, settings: Settings
+) -> None:
+    exchange, host = me.simulator.exchange_identity, settings.exchange_metadata_hosts[0]
+
+    def status(audience: str = f"{settings.public_url}/sidebar", **claims: Any) -> tuple[int, str]:
+        bearer = exchange.mint_identity_token(world, me.person, audience, **claims)
+        answer = me.app.test_client().get("/api/me", headers={"Authorization": f"Bearer {bearer}"})
+        return answer.status_code, answer.json.get("code") or answer.json["user"]["email"]
+
+    assert status() == (403, "not_provisioned")
+    with deps.store.transaction() as tx:
+        (tenant,) = tx.tenants()
+        (user,) = [user for user in tx.users(tenant.id) if user.email == me.person.email]
+        tx.bind_identity(tenant.id, user.id, f"exchange:{host}", mailbox_guid(me.person))
+    assert status() == (200, me.person.email)
+    assert status(msexchuid="53e925fa-76ba-45e1-be0f-4ef08b59d389") == (403, "not_provisioned")
+    assert status(audience="https://other.example.com/sidebar") == (401, "needs_sign_in")
+    assert status(amurl="https://mail.elsewhere.example/autodiscover/metadata/json/1") == (401, "needs_sign_in")
 
 
 # What an administrator may enter, and where it goes

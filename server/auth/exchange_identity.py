@@ -108,7 +108,7 @@ def _read_certificate(entry: Any) -> tuple[str, Key] | None:
     if entry["keyvalue"].get("type") != "x509Certificate":
         return None
     try:
-        der = base64.b64decode(text_of(entry["keyvalue"], "value"), validate=True)
+        der = base64.b64decode(text_of(entry["keyvalue"], "value"))
         certificate = x509.load_der_x509_certificate(der)
         public = certificate.public_key()
         lifetime: tuple[datetime, datetime] = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)

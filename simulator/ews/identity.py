@@ -48,7 +48,7 @@ def thumbprint(certificate: x509.Certificate) -> str:
 
 
 class ExchangeIdentity:
-    """The server's signing certificates, the newest last, which signs; the one before it is still published.
+    """The server's signing certificates: the last one signs, the one before it is still published.
 
     `public_url` tells, without a trailing slash, where the server is reached. With `state_dir` (an existing directory) the keys
     are kept there, so that tokens outlive a restart.
@@ -65,15 +65,19 @@ class ExchangeIdentity:
         return self._public_url() + PATH
 
     @property
-    def signer(self) -> _Signer:
-        """The key that signs now, and its certificate; made when the first one is needed."""
+    def signers(self) -> list[_Signer]:
+        """The keys with their certificates; the first one is made when it is needed, by the World's clock."""
         with self._get_world().lock:
             if not self._signers:
                 self.rotate()
-            return self._signers[-1]
+            return self._signers
+
+    @property
+    def signer(self) -> _Signer:
+        """The key that signs now, and its certificate."""
+        return self.signers[-1]
 
     def metadata(self) -> dict[str, Any]:
-        _ = self.signer
         anywhere = f"{EXCHANGE}@*"
         return {
             "id": f"_{uuid.uuid5(uuid.NAMESPACE_URL, self.metadata_url)}",
@@ -83,7 +87,7 @@ class ExchangeIdentity:
             "serviceName": EXCHANGE,
             "issuer": anywhere,
             "allowedAudiences": [anywhere],
-            "keys": [published(certificate) for _, certificate in self._signers],
+            "keys": [published(certificate) for _, certificate in self.signers],
             "endpoints": [{"location": self.metadata_url, "protocol": "OAuth2", "usage": "metadata"}],
         }
 

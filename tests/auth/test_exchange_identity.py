@@ -16,7 +16,7 @@ import jwt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from flask import Flask, Response
 from jwt.algorithms import RSAAlgorithm
 
@@ -151,15 +151,15 @@ def der(x: Exchange) -> bytes:
     return x.certificate.public_bytes(serialization.Encoding.DER)
 
 
-def certificate_of(key: Any, x: Exchange) -> x509.Certificate:
+def certificate_of(public: Any, x: Exchange) -> x509.Certificate:
     name, now = x.certificate.subject, x.sign_in.now()
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(public)
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-    return builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    return builder.not_valid_after(now + timedelta(days=1)).sign(attacker(), hashes.SHA256())
 
 
 def embedded(x: Exchange) -> str:
-    return base64.b64encode(certificate_of(attacker(), x).public_bytes(serialization.Encoding.DER)).decode()
+    return base64.b64encode(certificate_of(attacker().public_key(), x).public_bytes(serialization.Encoding.DER)).decode()
 
 
 def changed_after_signing(x: Exchange) -> str:
@@ -189,7 +189,7 @@ FORGERIES: dict[str, Callable[[Exchange], str]] = {
     "x5u beside a good signature": lambda x: x.headed(x5u=f"https://{x.elsewhere}/certificate"),
     "jku to another server": lambda x: x.by_attacker(jku=f"https://{x.elsewhere}{PATH}"),
     "x5t of the certificate before": lambda x: x.headed(x5t=x.identity.metadata()["keys"][0]["keyinfo"]["x5t"]),
-    "x5t of the attacker's certificate": lambda x: x.by_attacker(x5t=thumbprint(certificate_of(attacker(), x))),
+    "x5t of the attacker's certificate": lambda x: x.by_attacker(x5t=thumbprint(certificate_of(attacker().public_key(), x))),
     "x5t unknown": lambda x: x.headed(x5t="Un6V7lYN-rMgaCoFSTO5z707X-4"),
     "x5t with padding": lambda x: x.headed(x5t=x.x5t + "="),
     "x5t in hexadecimal": lambda x: x.headed(x5t=x.certificate.fingerprint(hashes.SHA1()).hex()),
@@ -456,11 +456,19 @@ def value(x: Exchange, **changes: Any) -> dict[str, Any]:
 
 
 def weak(x: Exchange) -> dict[str, Any]:
-    return published(certificate_of(rsa.generate_private_key(public_exponent=65537, key_size=1024), x))
+    return published(certificate_of(rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key(), x))
 
 
 def curve(x: Exchange) -> dict[str, Any]:
-    return published(certificate_of(ec.generate_private_key(ec.SECP256R1()), x))
+    return published(certificate_of(ec.generate_private_key(ec.SECP256R1()).public_key(), x))
+
+
+def edwards(x: Exchange) -> dict[str, Any]:
+    return published(certificate_of(ed25519.Ed25519PrivateKey.generate().public_key(), x))
+
+
+def of_version_6(x: Exchange) -> str:
+    return base64.b64encode(der(x).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)).decode()
 
 
 DOCUMENTS: dict[str, Callable[[Exchange], Any]] = {
@@ -479,6 +487,8 @@ DOCUMENTS: dict[str, Callable[[Exchange], Any]] = {
     "a certificate that is cut": lambda x: json.dumps({"keys": [value(x, value=base64.b64encode(der(x)[:-9]).decode())]}),
     "a weak key": lambda x: json.dumps({"keys": [weak(x)]}),
     "a key on a curve": lambda x: json.dumps({"keys": [curve(x)]}),
+    "a key on an Edwards curve": lambda x: json.dumps({"keys": [edwards(x)]}),
+    "a certificate of a version that nobody knows": lambda x: json.dumps({"keys": [value(x, value=of_version_6(x))]}),
     "more than it can be": lambda x: json.dumps({"keys": [entry(x)], "more": "x" * 2**20}),
     "sent on to another server": lambda x: Response(status=302, headers={"Location": x.identity.metadata_url}),
     "refused": lambda x: Response(json.dumps({"keys": [entry(x)]}), status=401),
@@ -502,7 +512,7 @@ def test_an_odd_document_lets_nobody_in(line: Line, exchange: Exchange, document
 
 
 def test_what_a_document_says_of_a_thumbprint_does_not_count(line: Line, exchange: Exchange) -> None:
-    mine = published(certificate_of(attacker(), exchange)) | {"keyinfo": {"x5t": exchange.x5t}}
+    mine = published(certificate_of(attacker().public_key(), exchange)) | {"keyinfo": {"x5t": exchange.x5t}}
     documents = {"keys": [{"usage": "signing"}, mine, entry(exchange, keyinfo={"x5t": "another"}, more=1)], "more": 1}
     with publishing(line, exchange, lambda x: documents) as amurl:
         verifier = exchange.verifier()
