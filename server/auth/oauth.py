@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol
-from urllib.parse import parse_qs, urlsplit
 
 import msal
 
@@ -39,7 +38,7 @@ from server.auth.flow import (
 from server.auth.identity import IdTokens
 from server.auth.oidc import CodeClient, person_in
 from server.errors import NeedsReauth, Rejected, Transient
-from server.transport import Gateway, Reply, raise_for_busy
+from server.transport import Gateway, Reply
 
 PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 """The tenant of all personal Microsoft accounts, those of Outlook.com among them (Entra access-tokens page; outlook.md 2.3)."""
@@ -92,6 +91,7 @@ class Entra:
         self._client_secret = client_secret
         self._now = now
         self._http = _MsalHttp(gateway, now, self._check_described)
+        self._client = CodeClient(client_id, client_secret, gateway, whose="Microsoft")
         keys_url = f"{self._authority}/common/discovery/v2.0/keys"  # those of every tenant
         self._id_tokens = IdTokens(gateway, keys_url=keys_url, client_id=client_id, now=now)
 
@@ -122,18 +122,17 @@ class Entra:
         if not _TENANT.fullmatch(place):
             raise Rejected("Microsoft's sign-in service has no such organization.")
         kept = Kept.new(redirect_uri, sorted({*scopes} - _OF_EVERY_SIGN_IN), tenant=place, fresh=fresh, now=self._now())
-        begun = self._application(place, msal.TokenCache()).initiate_auth_code_flow(
-            list(kept.scopes),
-            redirect_uri=redirect_uri,
-            state=kept.state,
+        # msal's own way to make the address warns unless the answer comes as a POST, which a cookie of ours would not go with.
+        url = self._client.url(
+            self._application(place, _Given()).authority.authorization_endpoint,
+            kept,
+            " ".join(sorted({*kept.scopes} | _OF_EVERY_SIGN_IN)),
+            response_mode="query",
             prompt="login" if fresh else "select_account",  # or whoever is signed in already would be taken
-            login_hint=login_hint or None,
-            max_age=0 if fresh else None,
+            login_hint=login_hint,
+            max_age="0" if fresh else "",
         )
-        # It draws verifier and nonce itself, and sends the nonce in a form of its own.
-        nonce = parse_qs(urlsplit(begun["auth_uri"]).query)["nonce"][0]
-        kept = replace(kept, verifier=begun["code_verifier"], nonce=nonce)
-        return Begun(begun["auth_uri"], kept.state, kept.to_json())
+        return Begun(url, kept.state, kept.to_json())
 
     def finish(self, kept: str, answer: Mapping[str, str]) -> Granted:
         """Implements CodeFlow. Guests, who have no mailbox where they are guests, are refused."""
@@ -142,7 +141,7 @@ class Entra:
         code = code_in(answer, ours, whose="Microsoft", issuers=issuers)
         flow = {"state": ours.state, "redirect_uri": ours.redirect_uri, "scope": [*ours.scopes, *_OF_EVERY_SIGN_IN]}
         flow |= {"code_verifier": ours.verifier}
-        cache, asked_at = msal.TokenCache(), self._now()
+        cache, asked_at = _Given(), self._now()
         app = self._application(ours.tenant, cache)
         given = app.acquire_token_by_auth_code_flow(flow, {"state": ours.state, "code": code})
         if "error" in given:
@@ -154,7 +153,7 @@ class Entra:
         # `idp` is there when somebody else than the tenant vouches for the account (id-token-claims-reference page).
         if tenant not in str(claims.get("idp", tenant)) or (tenant == PERSONAL_TENANT and ours.tenant == "organizations"):
             raise SignInRefused("account_unusable", "The account belongs to another organization, or to none.")
-        tokens = replace(tokens_in(given, asked_at, whose="Microsoft", scopes=ours.scopes), refresh_token=_refresh_token(cache))
+        tokens = replace(tokens_in(given, asked_at, whose="Microsoft", scopes=ours.scopes), refresh_token=cache.refresh_token)
         check_granted(tokens.scopes, ours.scopes, "Microsoft")
         return Granted(person_in(claims, tenant=tenant, subject=subject, address="preferred_username"), tokens)
 
@@ -162,13 +161,13 @@ class Entra:
         """Implements CodeFlow. Entra has no such call for one token: Graph's revokeSignInSessions ends all of a person's."""
 
     def _ask(self, tenant: str, question: Callable[[Any], dict[str, Any]]) -> Tokens:
-        cache, asked_at = msal.TokenCache(), self._now()
+        cache, asked_at = _Given(), self._now()
         answer = question(self._application(tenant, cache))
         if "error" in answer:
             _raise_for(answer)
-        return replace(tokens_in(answer, asked_at, whose="Microsoft", scopes=()), refresh_token=_refresh_token(cache))
+        return replace(tokens_in(answer, asked_at, whose="Microsoft", scopes=()), refresh_token=cache.refresh_token)
 
-    def _application(self, tenant: str, cache: msal.TokenCache) -> Any:
+    def _application(self, tenant: str, cache: _Given) -> Any:
         return msal.ConfidentialClientApplication(
             self._client_id,
             client_credential=self._client_secret,
@@ -281,7 +280,6 @@ class Google:
     def revoke(self, refresh_token: str) -> None:
         """Implements CodeFlow. It ends all that the person ever granted to this client."""
         reply = self._client.revoke(self._revoke_url, refresh_token)
-        raise_for_busy(reply, self._gateway.peer, changes=False)
         if not reply.is_success and readable(reply, self._gateway.peer, "Google").get("error") != "invalid_token":
             raise Rejected("Google's sign-in service does not revoke the token.")
 
@@ -374,10 +372,18 @@ class _MsalHttp:
         answer = readable(reply, self._gateway.peer, "Microsoft")
         if "id_token" in answer:
             answer[_ID_TOKEN] = answer.pop("id_token")
-        answer.pop("client_info", None)  # names the account in msal's cache, which lives for one call only
         return _Response(reply.status, json.dumps(answer), dict(reply.headers))
 
 
-def _refresh_token(cache: msal.TokenCache) -> str | None:
-    found = list(cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN))
-    return found[0]["secret"] if found else None
+class _Given(msal.TokenCache):  # type: ignore[misc]  # msal has no types
+    """Stands where msal has its token cache, and keeps of what comes only the refresh token, which msal shows nowhere else.
+
+    The cache itself logs what it adds, code and verifier included.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refresh_token: str | None = None
+
+    def add(self, event: Mapping[str, Any], now: float | None = None) -> None:
+        self.refresh_token = event["response"].get("refresh_token") or None

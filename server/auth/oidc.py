@@ -20,7 +20,7 @@ from authlib.oauth2 import OAuth2Client
 from server.auth.flow import MAX_BYTES, Begun, Granted, Kept, Person, SignInRefused, code_in, readable, refusal, tokens_in
 from server.auth.identity import IdTokens
 from server.errors import InvalidInput, Rejected
-from server.transport import Gateway, Reply
+from server.transport import Gateway, Reply, raise_for_busy
 
 _METADATA_LIFE = timedelta(hours=24)
 _AUTH_METHODS = ("client_secret_post", "client_secret_basic")  # best first: how Basic encodes odd characters, servers disagree on
@@ -61,6 +61,7 @@ class CodeClient:
     def revoke(self, revocation_url: str, token: str) -> Reply:
         """Return what the provider says to it (RFC 7009). Raises: Transient."""
         answer: _Answer = self._client().revoke_token(revocation_url, token=token, token_type_hint="refresh_token")  # noqa: S106  # no secret
+        raise_for_busy(answer.reply, answer.peer, changes=False)
         return answer.reply
 
     def _client(self) -> Any:

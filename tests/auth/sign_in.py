@@ -50,8 +50,9 @@ class SignIn:
     def token(self, person: Person | None = None, lifetime_s: float = 3600, **claims: object) -> str:
         return self.provider.mint_api_token(self.world, person or self.person, lifetime_s, **claims)
 
-    def entra(self, now: Callable[[], datetime] | None = None) -> Entra:
-        return Entra(self.url, self.world.client_id, self.world.client_secret, self.gateway, now or self.now)
+    def entra(self, now: Callable[[], datetime] | None = None, *, gateway: Gateway | None = None, secret: str = "") -> Entra:
+        secret = secret or self.world.client_secret
+        return Entra(self.url, self.world.client_id, secret, gateway or self.gateway, now or self.now)
 
     def google(self) -> Google:
         return Google(f"{self.google_url}/token", self.world.client_id, self.world.client_secret, self.gateway, self.now)
