@@ -132,12 +132,17 @@ def mailbox_connection(deps: Deps, caller: Caller, *, anew: bool = False) -> Con
 
 
 def _made(deps: Deps, caller: Caller, provider: Provider) -> Connection:
-    """Make the connection of somebody whose own token, or whose organization, opens the mailbox. Raises: Forbidden."""
+    """Make the connection of somebody whose own token, or whose organization's service account, opens the mailbox.
+
+    A token opens its owner's mailbox alone, and an identity belongs to one user; an account that opens all does not tell whose
+    each is. Raises: Forbidden.
+    """
     user, claims = caller.principal.user, caller.claims
     try:
         with deps.store.transaction() as tx:
             connection = tx.put_connection(user, provider, user.email, claims.tenant, deps.now())
-            tx.claim_mailbox(connection, user.email, claims.subject if provider == "graph" else None)
+            if provider != "graph":
+                tx.claim_mailbox(connection, user.email, None)
             return connection
     except AlreadyExists as error:
         raise not_connected(caller.principal, str(error)) from error
