@@ -282,16 +282,23 @@ def test_entras_tokens_are_those_of_the_tenant_asked(entra: Kind) -> None:
     assert entra.signed_in(tenant="organizations").person.tenant == OTHER_TENANT
     entra.issuer.spoil("claims", tid=OTHER_TENANT)
     assert refused_sign_in(entra, tenant="organizations").code == "issuer_mismatch"
+    for tenant in (OTHER_TENANT, None, 7):
+        entra.issuer.spoil("claims", tid=tenant)
+        assert refused_sign_in(entra).code == "token_refused"
     entra.issuer.spoil("claims", tid=".*")
     assert refused_sign_in(entra, tenant="common").code == "issuer_mismatch"
 
 
 def test_a_key_of_one_tenant_of_entra_signs_nobody_in_at_another(entra: Kind) -> None:
-    entra.sign_in.provider.rotate(only_tenant=OTHER_TENANT)
-    assert refused_sign_in(entra).code == "token_refused"
-    entra.sign_in.provider.rotate(only_tenant=entra.sign_in.world.entra_tenant)
-    entra.sign_in.world.clock_skew = timedelta(minutes=2)  # keys that are not known are looked for once a minute
-    assert entra.signed_in()
+    provider, own = entra.sign_in.provider, entra.sign_in.world.entra_tenant
+    try:
+        provider.rotate(only_tenant=OTHER_TENANT)
+        assert refused_sign_in(entra).code == "token_refused"
+        provider.rotate(only_tenant=own)
+        entra.sign_in.world.clock_skew = timedelta(minutes=2)  # keys that are not known are looked for once a minute
+        assert entra.signed_in().person.tenant == own
+    finally:
+        provider.rotate()
 
 
 def test_a_personal_account_signs_in_where_personal_accounts_do(entra: Kind) -> None:
@@ -309,14 +316,16 @@ def test_accounts_that_have_no_mailbox_there_are_refused(entra: Kind) -> None:
     assert refused_sign_in(entra).code == "account_unusable"
     entra.issuer.spoil("claims", tid=PERSONAL_TENANT, iss=f"{entra.sign_in.url}/{PERSONAL_TENANT}/v2.0")
     assert refused_sign_in(entra, tenant="organizations").code == "account_unusable"
-    entra.issuer.spoil("claims", oid="me")
-    assert refused_sign_in(entra).code == "token_refused"
+    for subject in ("me", "common", None):
+        entra.issuer.spoil("claims", oid=subject)
+        assert refused_sign_in(entra).code == "token_refused"
 
 
 @pytest.mark.parametrize("tenant", ["../../rogue", "example.com", "common?x=", "COMMON", OTHER_TENANT])
 def test_a_place_that_is_no_tenant_of_entra_is_told(entra: Kind, tenant: str) -> None:
-    with pytest.raises(Rejected):
+    with pytest.raises(SignInRefused, match="does not know") as error:
         entra.begin(tenant=tenant)
+    assert error.value.facts == {"error": "invalid_tenant"}
 
 
 def test_an_address_that_is_not_verified_is_none(google: Kind) -> None:
