@@ -347,7 +347,7 @@ class _MsalHttp:
         **_ignored: Any,
     ) -> _Response:
         # Not a write in the Gateway's sense: on-behalf-of changes nothing, and Entra leaves a refresh token good when it is
-        # used (refresh-tokens page), so an exchange whose answer was lost may simply be repeated.
+        # used (refresh-tokens page), so an exchange whose answer was lost may simply be repeated; a code works once anyway.
         reply = self._gateway.send("POST", url, params=params, data=data, headers=headers, max_bytes=MAX_BYTES, is_write=False)
         return self._judged(reply)
 

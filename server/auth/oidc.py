@@ -137,7 +137,8 @@ class Oidc:
         if not all(_is_https(url) for url in (*urls, revocation_url or self._issuer)):
             self._undescribed("endpoints")
         # Without a word of it a server takes Basic (Discovery 1.0 section 3).
-        offered = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        listed = metadata.get("token_endpoint_auth_methods_supported")
+        offered = listed if isinstance(listed, list) and listed else ["client_secret_basic"]
         method = next((name for name in _AUTH_METHODS if name in offered), None)
         if method is None:
             self._undescribed("auth_methods")
