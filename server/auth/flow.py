@@ -25,8 +25,8 @@ from server.transport import Reply, raise_for_busy
 MAX_BYTES = 1024 * 1024  # of an answer; tokens and metadata have a few kB
 OUR_CREDENTIALS = frozenset({"invalid_client", "unauthorized_client"})
 LATER = frozenset({"temporarily_unavailable", "server_error"})
+GUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
-_GUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _TEXTS = ("access_token", "refresh_token", "id_token", "scope", "token_type", "error")
 
 log = logs.get(__name__)
@@ -193,7 +193,7 @@ def code_in(
     return answer["code"]
 
 
-def is_issuer(name: str, issuers: Collection[str], tenant: str = _GUID) -> bool:
+def is_issuer(name: str, issuers: Collection[str], tenant: str = GUID.pattern) -> bool:
     """Say whether `name` is one of `issuers`, exactly; {tenantid} in one stands for `tenant`, by default for any GUID."""
     patterns = (re.escape(issuer).replace(re.escape("{tenantid}"), tenant) for issuer in issuers)
     return any(re.fullmatch(pattern, name) for pattern in patterns)

@@ -1,16 +1,15 @@
 """Our clients at the sign-in services of mailboxes: Microsoft Entra's, through msal, and Google's.
 
 Both sign people in by authorisation code (flow) and refresh what that gave; Entra also exchanges a token for our API (on behalf
-of). msal keeps refresh tokens to itself, in its token cache; each call here gets a fresh application with a fresh cache, from
-which the refresh token is read, so nothing is shared between users. msal's transport is our Gateway: proxy, authorities and
-errors are the same as everywhere. ID tokens it does not get to see: it would believe them, and we do not. Keeping and sharing of
-tokens is the TokenVault's business.
+of). msal keeps refresh tokens to itself, in its token cache; each call here gets a fresh application with a stand-in for that
+cache, so nothing is shared between users. msal's transport is our Gateway: proxy, authorities and errors are the same as
+everywhere. ID tokens it does not get to see: it would believe them, and we do not. Keeping and sharing of tokens is the
+TokenVault's business.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,12 +20,14 @@ import msal
 
 from server import logs
 from server.auth.flow import (
+    GUID,
     LATER,
     MAX_BYTES,
     OUR_CREDENTIALS,
     Begun,
     Granted,
     Kept,
+    Person,
     SignInRefused,
     Tokens,
     check_granted,
@@ -46,7 +47,6 @@ PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 _METADATA_LIFE = timedelta(hours=24)
 _CACHED_TENANTS = 1000
 _ANY_TENANT = frozenset({"common", "organizations"})
-_TENANT = re.compile(r"common|organizations|consumers|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OF_EVERY_SIGN_IN = frozenset({"openid", "profile", "offline_access"})  # msal adds them, and wants to be the one who does
 _ID_TOKEN = "unjudged_id_token"  # noqa: S105  # what an ID token is called where msal does not look for one
 
@@ -116,11 +116,12 @@ class Entra:
         self, *, redirect_uri: str, scopes: Iterable[str], tenant: str = "", login_hint: str = "", fresh: bool = False
     ) -> Begun:
         """Implements CodeFlow. `tenant` is a tenant id (lower case), or "organizations", "consumers" (personal accounts, those of
-        Outlook.com among them) or "common" (the default: both).
+        Outlook.com among them) or "common" (the default: both). For `fresh` the application's registration has to ask for the
+        optional claim `auth_time` (optional-claims-reference page).
         """
         place = tenant or "common"
-        if not _TENANT.fullmatch(place):
-            raise Rejected("Microsoft's sign-in service has no such organization.")
+        if place not in _ANY_TENANT | {"consumers"} and not GUID.fullmatch(place):
+            raise _unknown_tenant()
         kept = Kept.new(redirect_uri, sorted({*scopes} - _OF_EVERY_SIGN_IN), tenant=place, fresh=fresh, now=self._now())
         # msal's own way to make the address warns unless the answer comes as a POST, which a cookie of ours would not go with.
         url = self._client.url(
@@ -147,15 +148,20 @@ class Entra:
         if "error" in given:
             raise refusal(given, "Microsoft", redeeming=True)
         claims = self._id_tokens.verify(given.get(_ID_TOKEN, ""), issuers=issuers, nonce=ours.nonce, since=ours.must_be_since)
-        tenant, subject = str(claims["tid"]), claims.get("oid")
-        if not isinstance(subject, str) or not _TENANT.fullmatch(subject):
-            raise SignInRefused("token_refused", "The ID token of Microsoft names no person.")
-        # `idp` is there when somebody else than the tenant vouches for the account (id-token-claims-reference page).
-        if tenant not in str(claims.get("idp", tenant)) or (tenant == PERSONAL_TENANT and ours.tenant == "organizations"):
-            raise SignInRefused("account_unusable", "The account belongs to another organization, or to none.")
+        person = self._person(claims, ours.tenant)
         tokens = replace(tokens_in(given, asked_at, whose="Microsoft", scopes=ours.scopes), refresh_token=cache.refresh_token)
         check_granted(tokens.scopes, ours.scopes, "Microsoft")
-        return Granted(person_in(claims, tenant=tenant, subject=subject, address="preferred_username"), tokens)
+        return Granted(person, tokens)
+
+    def _person(self, claims: Mapping[str, Any], place: str) -> Person:
+        tenant, subject = claims.get("tid"), claims.get("oid")
+        if claims["iss"] != f"{self._authority}/{tenant}/v2.0" or not GUID.fullmatch(str(subject)):
+            raise SignInRefused("token_refused", "The ID token of Microsoft names no tenant or person.")
+        # `idp` is there when somebody else than the tenant vouches for the account (id-token-claims-reference page).
+        is_guest = str(tenant) not in str(claims.get("idp", tenant))
+        if is_guest or (tenant == PERSONAL_TENANT and place == "organizations"):
+            raise SignInRefused("account_unusable", "The account belongs to another organization, or to none.")
+        return person_in(claims, tenant=str(tenant), subject=str(subject), address="preferred_username")
 
     def revoke(self, refresh_token: str) -> None:
         """Implements CodeFlow. Entra has no such call for one token: Graph's revokeSignInSessions ends all of a person's."""
@@ -248,7 +254,8 @@ class Google:
     ) -> Begun:
         """Implements CodeFlow. `tenant` is the domain of a Workspace whose accounts are offered; any may be chosen.
 
-        Lasting access comes only with a fresh consent, which the page asks for each time.
+        Lasting access comes only with a fresh consent, which the page asks for each time. Google does not say when somebody
+        authenticated, so that `finish` refuses everybody who was to do it `fresh`.
         """
         kept = Kept.new(redirect_uri, scopes, tenant=tenant, fresh=fresh, now=self._now())
         url = self._client.url(
@@ -343,7 +350,7 @@ class _MsalHttp:
         **_ignored: Any,
     ) -> _Response:
         # Not a write in the Gateway's sense: on-behalf-of changes nothing, and Entra leaves a refresh token good when it is
-        # used (refresh-tokens page), so an exchange whose answer was lost may simply be repeated.
+        # used (refresh-tokens page), so an exchange whose answer was lost may simply be repeated; a code works once anyway.
         reply = self._gateway.send("POST", url, params=params, data=data, headers=headers, max_bytes=MAX_BYTES, is_write=False)
         return self._judged(reply)
 
@@ -357,7 +364,7 @@ class _MsalHttp:
             return kept[1]
         response = self._judged(self._gateway.send("GET", url, params=params, headers=headers, max_bytes=MAX_BYTES))
         if response.status_code != 200:
-            raise Rejected("Microsoft's sign-in service does not know the organization.")
+            raise _unknown_tenant()
         self._check_described(url, json.loads(response.text))
         with self._lock:
             if len(self._metadata) >= _CACHED_TENANTS:
@@ -373,6 +380,10 @@ class _MsalHttp:
         if "id_token" in answer:
             answer[_ID_TOKEN] = answer.pop("id_token")
         return _Response(reply.status, json.dumps(answer), dict(reply.headers))
+
+
+def _unknown_tenant() -> SignInRefused:
+    return SignInRefused("failed", "Microsoft's sign-in service does not know the organization.", error="invalid_tenant")
 
 
 class _Given(msal.TokenCache):  # type: ignore[misc]  # msal has no types

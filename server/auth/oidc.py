@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from authlib.oauth2 import OAuth2Client
 
 from server.auth.flow import MAX_BYTES, Begun, Granted, Kept, Person, SignInRefused, code_in, readable, refusal, tokens_in
-from server.auth.identity import IdTokens
+from server.auth.identity import IdTokens, fetch_json
 from server.errors import InvalidInput, Rejected
 from server.transport import Gateway, Reply, raise_for_busy
 
@@ -32,7 +32,7 @@ class CodeClient:
     def __init__(
         self, client_id: str, client_secret: str, gateway: Gateway, *, whose: str, auth_method: str = "client_secret_post"
     ) -> None:
-        self.client_id = client_id
+        self._client_id = client_id
         self._secret = client_secret
         self._gateway = gateway
         self._whose = whose
@@ -68,7 +68,7 @@ class CodeClient:
         """A fresh one for each call, since it keeps the tokens that it sees."""
         methods = dict.fromkeys(("token_endpoint_auth_method", "revocation_endpoint_auth_method"), self._auth_method)
         session = _Session(self._gateway, self._whose)
-        return OAuth2Client(session, self.client_id, self._secret, code_challenge_method="S256", **methods)
+        return OAuth2Client(session, self._client_id, self._secret, code_challenge_method="S256", **methods)
 
 
 class Oidc:
@@ -124,10 +124,8 @@ class Oidc:
         """Raises: SignInRefused, Transient. A document that is older than a day serves no longer."""
         with self._lock:  # one fetch serves all who wait
             if self._described is None or self._described[0] <= self._now():
-                reply = self._gateway.send(
-                    "GET", f"{self._issuer.rstrip('/')}/.well-known/openid-configuration", max_bytes=MAX_BYTES
-                )
-                provider = self._read(readable(reply, self._gateway.peer, self._whose))
+                metadata = fetch_json(self._gateway, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+                provider = self._read(metadata)
                 self._described = (self._now() + _METADATA_LIFE, provider)
             return self._described[1]
 
@@ -139,7 +137,8 @@ class Oidc:
         if not all(_is_https(url) for url in (*urls, revocation_url or self._issuer)):
             self._undescribed("endpoints")
         # Without a word of it a server takes Basic (Discovery 1.0 section 3).
-        offered = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        listed = metadata.get("token_endpoint_auth_methods_supported")
+        offered = listed if isinstance(listed, list) and listed else ["client_secret_basic"]
         method = next((name for name in _AUTH_METHODS if name in offered), None)
         if method is None:
             self._undescribed("auth_methods")

@@ -7,7 +7,9 @@ from http.client import HTTPSConnection
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from server.auth.flow import Begun, CodeFlow, Granted
+import pytest
+
+from server.auth.flow import Begun, CodeFlow, Granted, SignInRefused
 from server.auth.oauth import Google
 from server.auth.oidc import Oidc
 from server.transport import Gateway
@@ -17,6 +19,7 @@ from simulator.world import Person
 from tests.auth.sign_in import MAIL_SCOPES, SignIn
 
 REDIRECT = "https://localhost/connect/callback"  # the simulated providers take any address on this machine
+OTHER_TENANT = "c0ffee00-1111-4222-8333-444455556666"
 KINDS = ("entra", "google", "oidc")
 _SCOPES = {
     "entra": MAIL_SCOPES,
@@ -113,3 +116,22 @@ def google(sign_in: SignIn, gateway: Gateway, secret: str) -> Google:
 def _pairs(fields: Mapping[str, str | list[str]]) -> Iterator[tuple[str, str]]:
     for name, value in fields.items():
         yield from ((name, one) for one in (value if isinstance(value, list) else [value]))
+
+
+def query(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def refused(at: Kind, kept: str, answer: dict[str, str]) -> SignInRefused:
+    with pytest.raises(SignInRefused) as error:
+        at.flow.finish(kept, answer)
+    return error.value
+
+
+def refused_sign_in(at: Kind, **more: Any) -> SignInRefused:
+    begun = at.begin(**more)
+    return refused(at, begun.kept, at.visit(begun))
+
+
+def now(at: Kind, seconds: float = 0) -> int:
+    return int(at.sign_in.world.now().timestamp() + seconds)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from server.store import Store
 from simulator.world import Person, World
+from tests.auth.code_flows import KINDS, Kind, kind
 from tests.auth.house import House
 from tests.auth.sign_in import Database, Line, SignIn
 
@@ -53,6 +54,26 @@ def database(_empty_database: Path, tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def house(sign_in: SignIn, database: Database) -> House:
     return House(sign_in, database)
+
+
+@pytest.fixture(params=KINDS)
+def at(request: pytest.FixtureRequest, sign_in: SignIn) -> Kind:
+    return kind(request.param, sign_in)
+
+
+@pytest.fixture
+def entra(sign_in: SignIn) -> Kind:
+    return kind("entra", sign_in)
+
+
+@pytest.fixture
+def google(sign_in: SignIn) -> Kind:
+    return kind("google", sign_in)
+
+
+@pytest.fixture
+def oidc(sign_in: SignIn) -> Kind:
+    return kind("oidc", sign_in)
 
 
 @pytest.fixture
