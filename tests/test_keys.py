@@ -3,6 +3,7 @@
 import json
 import os
 import secrets as randomness
+import shutil
 import subprocess
 import sys
 import threading
@@ -105,14 +106,21 @@ def test_a_row_that_changed_meanwhile_is_not_overwritten(deps: Deps) -> None:
         assert tx.wrapped_keys() == {tenant_id: b"first"}
 
 
-def test_a_prepared_key_wraps_nothing_until_it_is_on_every_machine(deps: Deps, settings: Settings) -> None:
+def test_a_prepared_key_wraps_nothing_until_it_is_on_every_machine(deps: Deps, settings: Settings, tmp_path: Path) -> None:
+    elsewhere = replace(settings, key_file=tmp_path / "elsewhere")
+    shutil.copy2(settings.key_file, elsewhere.key_file)
+    other = wiring.build(elsewhere)
+    sealed = Sealed(deps)
     (old,) = deps.vault.secrets.kek.ids
     for _ in range(2):
         assert rotate(deps, prepare=True) == {"tenants": 1, "rewrapped": 0, "retired": 0}
     assert under(deps) == {old}
     assert len(load_key_file(settings.key_file)) == 2
     assert [(one["tenants"], one["in_use"]) for one in list_keys(deps)] == [(0, True), (1, True)]
+    shutil.copy2(settings.key_file, elsewhere.key_file)
     assert rotate(deps) == {"tenants": 1, "rewrapped": 1, "retired": 1}
+    assert sealed.opens(other, sealed.tenants[0])
+    other.store.close()
     assert under(deps) == set(deps.vault.secrets.kek.ids)
 
 
@@ -422,7 +430,7 @@ def test_a_thousand_tenants_are_rewrapped_within_seconds(installed: Installed, s
     began = time.monotonic()
     assert rotate(deps)["rewrapped"] == 1001
     took = time.monotonic() - began
-    count("keys: seconds for 1,000 tenants", round(took))
+    count(f"keys: milliseconds for 1,000 tenants on {deps.store._engine.dialect.name}", round(took * 1000))
     assert took < 60
 
 
