@@ -15,11 +15,11 @@ import click
 from gunicorn.app.base import BaseApplication
 
 from server import logs, wiring
-from server.auth.secrets import create_key_file
+from server.auth.secrets import CannotOpen, create_key_file
 from server.config import Settings
 from server.errors import InvalidInput, SsiError
-from server.services import keys as service_keys
 from server.services import provisioning
+from server.services.keys import SETTLE_S, list_keys, rotate_keys
 from server.store import Store
 from server.web import create_app
 from server.web.pages import manifest_for
@@ -30,7 +30,7 @@ def main() -> None:
     """Entry point of the console script; an expected error becomes one line and exit code 1."""
     try:
         cli(standalone_mode=True)
-    except SsiError as error:
+    except (SsiError, CannotOpen) as error:
         click.echo(f"ssi: {error}", err=True)
         sys.exit(1)
 
@@ -134,16 +134,14 @@ def keys() -> None:
 
 @keys.command("rotate")
 @click.option("--prepare", is_flag=True, help="Only add the new key: then copy the key file to every machine, and rotate.")
-@click.option(
-    "--settle", type=float, default=service_keys.SETTLE_S, show_default=True, help="Seconds before the old keys are dropped."
-)
+@click.option("--settle", type=float, default=SETTLE_S, show_default=True, help="Seconds before the old keys are dropped.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def keys_rotate(prepare: bool, settle: float, as_json: bool) -> None:
     """Protect everything by a new key and drop the old ones, while the product runs; or finish what was begun.
 
     In Azure Key Vault make a new version of the key first.
     """
-    done = service_keys.rotate_keys(wiring.build(_settings()), prepare=prepare, settle_s=settle)
+    done = rotate_keys(wiring.build(_settings()), prepare=prepare, settle_s=settle)
     if as_json:
         click.echo(json.dumps(done))
     else:
@@ -154,7 +152,7 @@ def keys_rotate(prepare: bool, settle: float, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def keys_list(as_json: bool) -> None:
     """List the ids of the keys, that which wraps first, and how many tenants each protects."""
-    found = service_keys.list_keys(wiring.build(_settings()))
+    found = list_keys(wiring.build(_settings()))
     if as_json:
         click.echo(json.dumps(found))
         return

@@ -65,6 +65,7 @@ class Settings:
     google_timeout_s: float = 30.0  # deadline of one call to Google
     smtp_timeout_s: float = 30.0  # deadline of sending one mail
     identity_timeout_s: float = 10.0  # deadline of one call to a sign-in service
+    key_vault_timeout_s: float = 4.0  # deadline of what is asked of Azure Key Vault, signing in to Azure included
     context_deadline_s: float = 1.5  # after this a lookup answers with what it has
     save_deadline_s: float = 8.0  # after this a save goes on in the background
     lease_s: float = 45.0  # a job whose holder is silent this long is taken over

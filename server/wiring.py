@@ -221,7 +221,7 @@ def _vault_key(settings: Settings, clock: Callable[[], float]) -> Kek:
         raise InvalidInput("key_vault", f"needs the package's extra “azure” ({error.name} is not installed)") from error
     gateway = Gateway(
         "Azure Key Vault",
-        timeout_s=settings.identity_timeout_s,
+        timeout_s=settings.key_vault_timeout_s,
         ssl_context=ssl_context(settings.ca_file),
         proxy_url=settings.proxy_url,
     )

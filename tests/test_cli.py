@@ -237,7 +237,7 @@ def test_the_manifest_has_this_installations_origin(ssi: Ssi, settings: Settings
 
 
 def test_help_is_there_for_every_command(ssi: Ssi) -> None:
-    commands = ("serve", "worker", "migrate", "tenant", "org", "user", "provision", "manifest", "doctor")
+    commands = ("serve", "worker", "migrate", "tenant", "org", "user", "provision", "manifest", "doctor", "keys")
     shown = ssi("--help")
     assert (shown.code, [c for c in commands if c not in shown.out]) == (0, [])
     for command in commands:

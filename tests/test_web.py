@@ -102,7 +102,7 @@ def test_answers_of_the_api_are_never_kept(me: Api) -> None:
 
 
 def test_the_policy_of_the_demo_lets_only_outlook_frame_the_pane(settings: Settings, deps: Deps) -> None:
-    default = replace(settings, frame_ancestors=Settings("", settings.key_file, "").frame_ancestors)
+    default = replace(settings, frame_ancestors=Settings("", "").frame_ancestors)
     app = create_app(deps, wiring.face(default))
     policy = app.test_client().get("/sidebar").headers["Content-Security-Policy"]
     assert "frame-ancestors 'self' https://outlook.office.com https://outlook.office365.com" in policy

@@ -118,9 +118,13 @@ class Secrets:
         """
         return self._wrapped(self._unwrap(self._knowing(wrapped_key), wrapped_key))
 
-    def can_open(self, wrapped_key: bytes) -> bool:
-        """Say whether the key that wrapped it is one of these KEKs'. Raises: Transient."""
+    def knows(self, wrapped_key: bytes) -> bool:
+        """Say whether the key that wrapped it is one of these KEKs'."""
         return any(kek.knows(wrapped_key) for kek in self._all)
+
+    def check(self, wrapped_key: bytes) -> None:
+        """Raises: CannotOpen if the wrapped key does not open; Transient."""
+        self._data_key(wrapped_key)
 
     def seal(self, wrapped_key: bytes, plaintext: bytes, *, context: str) -> bytes:
         """Return `plaintext` sealed for the place that `context` names.

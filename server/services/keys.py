@@ -68,7 +68,7 @@ def list_keys(deps: Deps) -> list[dict[str, Any]]:
     ids = deps.vault.secrets.kek.ids
     wrapped = _wrapped_keys(deps.store).values()
     counted = Counter(key_id(one) for one in wrapped)
-    usable = set(ids) | {key_id(one) for one in wrapped if deps.vault.secrets.can_open(one)}
+    usable = set(ids) | {key_id(one) for one in wrapped if deps.vault.secrets.knows(one)}
     return [{"id": one.hex(), "tenants": counted[one], "in_use": one in usable} for one in dict.fromkeys((*ids, *counted))]
 
 
@@ -81,14 +81,14 @@ def check_keys(store: Store, secrets: Secrets) -> dict[str, bytes]:
     with store.transaction(reading=True) as tx:
         wrapped = tx.wrapped_keys()
         names = {tenant.id: tenant.name for tenant in tx.tenants()}
-    foreign = [tenant for tenant, one in wrapped.items() if not secrets.can_open(one)]
+    foreign = [tenant for tenant, one in wrapped.items() if not secrets.knows(one)]
     if foreign:
         ids = ", ".join(sorted({key_id(wrapped[tenant]).hex() for tenant in foreign}))
         some = ", ".join(sorted(names[tenant] for tenant in foreign)[:3]) + (" and others" if len(foreign) > 3 else "")
         raise InvalidInput("keys", f"the data of {some} is under key {ids}, which this installation does not have")
     for tenant, one in {key_id(one): (tenant, one) for tenant, one in wrapped.items()}.values():  # one of each key will do
         try:
-            secrets.rewrap(one)
+            secrets.check(one)
         except CannotOpen as error:
             raise InvalidInput("keys", f"the data of {names[tenant]} does not open: {error}") from error
     return wrapped

@@ -184,6 +184,13 @@ def test_a_process_that_runs_follows_the_file_and_forgets_nothing_that_it_needs(
         Secrets(FileKeys(file)).open(OLD_WRAPPED, OLD_SEALED, context=PLACE)
 
 
+def test_nothing_is_wrapped_by_a_key_that_is_in_the_file_no_more(secrets: Secrets, file: Path) -> None:
+    rotating = FileKeys(file)
+    rotating.renew()
+    rotating.retire(())
+    assert (key_id(secrets.new_data_key()),) == rotating.ids
+
+
 def test_a_key_that_something_is_wrapped_by_is_not_dropped(file: Path) -> None:
     keys = FileKeys(file)
     keys.renew()
