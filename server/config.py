@@ -42,6 +42,7 @@ class Settings:
         "https://outlook.cloud.microsoft",
         "https://outlook.live.com",
     )  # origins that may frame the pane
+    pages_frame_ancestors: tuple[str, ...] = ()  # origins that may frame the settings pages, e.g. C4C's; without, nobody
     cors_origins: tuple[str, ...] = ()  # exact origins that may call /api from static files served elsewhere
     ca_file: Path | None = None  # extra certificate authorities (PEM) for outgoing calls
     proxy_url: str | None = None  # proxy for outgoing calls

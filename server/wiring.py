@@ -62,7 +62,8 @@ class Face:
     cors_origins: tuple[str, ...]
     cache_s: int
     proxies: int
-    key_place: str  # where the key-encryption key lies, for the privacy page
+    key_place: str  # where the key-encryption key lies: "file" or "vault"; the pages have the words
+    pages_frame_ancestors: tuple[str, ...] = ()  # origins that may frame the pages; without, nobody
 
 
 def face(settings: Settings) -> Face:
@@ -74,7 +75,8 @@ def face(settings: Settings) -> Face:
         cors_origins=settings.cors_origins,
         cache_s=settings.cache_s,
         proxies=settings.proxies,
-        key_place="in a file on the server that only the server's own account can read",
+        pages_frame_ancestors=settings.pages_frame_ancestors,
+        key_place="file",
     )
 
 
