@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from server import logs, wiring
 from server.auth.secrets import create_key_file
 from server.config import Settings
 from server.errors import InvalidInput, SsiError
+from server.services import keys as service_keys
 from server.services import provisioning
 from server.store import Store
 from server.web import create_app
@@ -54,6 +56,7 @@ def _settings() -> Settings:
 def serve(port: int | None, tls: Path | None, processes: int) -> None:
     """Serve the web and, unless SSI_WORKER_THREADS is 0, do the jobs, too."""
     settings = _settings()
+    wiring.check(settings)
     options = {
         "bind": f"{settings.bind}:{port or settings.port}",
         "workers": processes,
@@ -107,6 +110,7 @@ def _stop_dispatcher(_arbiter: Any, worker: Any) -> None:
 def worker() -> None:
     """Do the jobs without serving the web, until interrupted."""
     settings = _settings()
+    wiring.check(settings)
     dispatcher = Dispatcher(wiring.build(settings), threads=max(1, settings.worker_threads), poll_s=settings.poll_s)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -123,6 +127,41 @@ def key(file: Path) -> None:
     create_key_file(file)
 
 
+@cli.group()
+def keys() -> None:
+    """The keys that protect what is stored (SSI_KEY_FILE or SSI_KEY_VAULT)."""
+
+
+@keys.command("rotate")
+@click.option("--prepare", is_flag=True, help="Only add the new key: then copy the key file to every machine, and rotate.")
+@click.option(
+    "--settle", type=float, default=service_keys.SETTLE_S, show_default=True, help="Seconds before the old keys are dropped."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def keys_rotate(prepare: bool, settle: float, as_json: bool) -> None:
+    """Protect everything by a new key and drop the old ones, while the product runs; or finish what was begun.
+
+    In Azure Key Vault make a new version of the key first.
+    """
+    done = service_keys.rotate_keys(wiring.build(_settings()), prepare=prepare, settle_s=settle)
+    if as_json:
+        click.echo(json.dumps(done))
+    else:
+        click.echo("{tenants} tenants, {rewrapped} of them now under the new key, {retired} old keys dropped".format(**done))
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def keys_list(as_json: bool) -> None:
+    """List the ids of the keys, that which wraps first, and how many tenants each protects."""
+    found = service_keys.list_keys(wiring.build(_settings()))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for one in found:
+        click.echo(f"{one['id']}\t{one['tenants']}" + ("" if one["in_use"] else "\tmissing"))
+
+
 @cli.command()
 def migrate() -> None:
     """Bring the database up to date."""
@@ -137,19 +176,20 @@ def manifest(public_url: str | None) -> None:
     click.echo(manifest_for((public_url or settings.public_url).rstrip("/"), settings.client_id), nl=False)
 
 
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_IDENTITY_TENANT = "Entra tenant, domain at Google, or exchange:HOST[:PORT]."
+_SECRETS = "oauth_client_secret, saml_key, oidc_client_secret."
+
+
 @cli.command()
 @click.argument("tenant")
 @click.argument("email")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_json_option
 def doctor(tenant: str, email: str, as_json: bool) -> None:
     """Check, as the user EMAIL, that C4C can be reached, knows the user and has the codes that saving uses."""
     deps = wiring.build(_settings())
     findings = provisioning.examine(deps, tenant, email)
-    if as_json:
-        click.echo(json.dumps(findings))
-    else:
-        for name, finding in findings.items():
-            click.echo(f"{name}: {finding}")
+    _tell(findings if as_json else [f"{name}: {finding}" for name, finding in findings.items()])
     if findings["problems"]:
         sys.exit(1)
 
@@ -167,6 +207,16 @@ def provision(file: Any) -> None:
         provisioning.provision(deps, document)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(file.name, f"is not a provisioning document ({type(error).__name__}: {error})") from error
+
+
+def _tell(what: str | Sequence[str] | Sequence[dict[str, Any]] | dict[str, Any]) -> None:
+    """Print texts as lines and everything else as JSON."""
+    lines = [what] if isinstance(what, str) else what
+    if isinstance(lines, dict) or any(isinstance(line, dict) for line in lines):
+        click.echo(json.dumps(what))
+    else:
+        for line in lines:
+            click.echo(line)
 
 
 def _json(file: Any) -> dict[str, Any]:
@@ -188,21 +238,39 @@ def tenant() -> None:
 @tenant.command("add")
 @click.argument("name")
 @click.option("--c4c", "c4c_file", type=click.File("r"), required=True, help="JSON file with the C4C settings.")
-@click.option("--identity-tenant", "identity_tenants", multiple=True, required=True, help="Entra tenant, or domain at Google.")
-@click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with oauth_client_secret and, if any, saml_key.")
-def tenant_add(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any) -> None:
+@click.option("--identity-tenant", "identity_tenants", multiple=True, required=True, help=_IDENTITY_TENANT)
+@click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with the secrets that are needed: " + _SECRETS)
+@_json_option
+def tenant_add(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any, as_json: bool) -> None:
     """Add a tenant and print the certificate that its C4C administrator must upload."""
     secrets = _json(secrets_file) if secrets_file else {}
     made = provisioning.add_tenant(wiring.build(_settings()), name, _json(c4c_file), identity_tenants, secrets)
-    click.echo(made.c4c.saml_certificate, nl=False)
+    _tell({"name": made.name, "saml_certificate": made.c4c.saml_certificate} if as_json else made.c4c.saml_certificate.rstrip())
+
+
+@tenant.command("set")
+@click.argument("name")
+@click.option("--c4c", "c4c_file", type=click.File("r"), help="JSON file with all of the C4C settings.")
+@click.option(
+    "--identity-tenant", "identity_tenants", multiple=True, help="Another one, beside those there are: " + _IDENTITY_TENANT
+)
+@click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with those secrets that change: " + _SECRETS)
+@_json_option
+def tenant_set(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any, as_json: bool) -> None:
+    """Change how a tenant is reached, or who may be one of its people."""
+    c4c = _json(c4c_file) if c4c_file else None
+    secrets = _json(secrets_file) if secrets_file else {}
+    changed = provisioning.change_tenant(wiring.build(_settings()), name, c4c, identity_tenants, secrets)
+    _tell(provisioning.describe_tenant(changed) if as_json else f"{changed.name}: changed")
 
 
 @tenant.command("list")
-def tenant_list() -> None:
+@_json_option
+def tenant_list(as_json: bool) -> None:
     """List the tenants."""
     with wiring.build(_settings()).store.transaction(reading=True) as tx:
-        for found in tx.tenants():
-            click.echo(f"{found.name}\t{found.c4c.url}")
+        found = tx.tenants()
+    _tell([provisioning.describe_tenant(one) for one in found] if as_json else [f"{one.name}\t{one.c4c.url}" for one in found])
 
 
 @cli.group()
@@ -216,14 +284,48 @@ def org() -> None:
 @click.option("--access-type", required=True, help="office365, exchange_direct, google, exchange_impersonation or user_choice.")
 @click.option("--admin-contact", required=True, help="Whom users are told to ask.")
 @click.option("--profile", "profile_file", type=click.File("r"), help="JSON file with settings that differ from the defaults.")
+@click.option("--ews-url", help="Address of the Exchange server; without, it is found by autodiscover. Needed for Impersonation.")
+@click.option("--impersonation-account", metavar="USER", help="Service account for Exchange Impersonation.")
 @click.option(
-    "--service-account", "account_file", type=click.File("r"), help="JSON file with the login for Exchange Impersonation."
+    "--password-file", type=click.File("r"), help="File with the service account's password; - reads it from the input."
 )
-def org_set(tenant: str, name: str, access_type: str, admin_contact: str, profile_file: Any, account_file: Any) -> None:
-    """Create an organization or change it. Its service account stays unless another is given."""
+@click.option(
+    "--service-account", "account_file", type=click.File("r"), help="The same three in a JSON file: url, user, password, scheme."
+)
+@_json_option
+def org_set(
+    tenant: str,
+    name: str,
+    access_type: str,
+    admin_contact: str,
+    profile_file: Any,
+    ews_url: str | None,
+    impersonation_account: str | None,
+    password_file: Any,
+    account_file: Any,
+    as_json: bool,
+) -> None:
+    """Create an organization or change it. Its service account and EWS URL stay unless others are given."""
     profile = _json(profile_file) if profile_file else {}
     account = _json(account_file) if account_file else None
-    provisioning.put_organization(wiring.build(_settings()), tenant, name, access_type, admin_contact, profile, account)
+    if impersonation_account is not None:
+        if password_file is None or not ews_url:
+            raise click.UsageError("--impersonation-account needs --ews-url and --password-file.")
+        account = {"url": ews_url, "user": impersonation_account, "password": password_file.read().rstrip("\r\n")}
+    deps = wiring.build(_settings())
+    made = provisioning.put_organization(deps, tenant, name, access_type, admin_contact, profile, account, ews_url)
+    _tell(provisioning.describe_organization(made) if as_json else f"{made.name}: {made.access_type}")
+
+
+@org.command("list")
+@click.argument("tenant")
+@_json_option
+def org_list(tenant: str, as_json: bool) -> None:
+    """List a tenant's organizations."""
+    with wiring.build(_settings()).store.transaction(reading=True) as tx:
+        found = tx.organizations(tx.tenant(tenant).id)
+    lines = [f"{one.name}\t{one.access_type}\t{one.admin_contact}" for one in found]
+    _tell([provisioning.describe_organization(one) for one in found] if as_json else lines)
 
 
 @cli.group()
@@ -234,55 +336,115 @@ def user() -> None:
 @user.command("add")
 @click.argument("tenant")
 @click.argument("organization")
-@click.option("--email", required=True, help="Address of the mailbox.")
+@click.option("--email", required=True, help="Address of the person, and of their mailbox.")
 @click.option("--name", required=True)
 @click.option("--c4c-user", required=True, help="UserID in C4C.")
 @click.option("--identity", nargs=2, metavar="TENANT SUBJECT", help="Entra tenant and object id, or domain and id at Google.")
-@click.option("--check/--no-check", default=True, show_default=True, help="Have C4C confirm the UserID.")
+@click.option("--mailbox", default="", help="Another address whose mailbox the person may connect.")
+@click.option("--check/--no-check", default=True, show_default=True, help="Have C4C confirm the UserID, and try the mailbox.")
+@_json_option
 def user_add(
-    tenant: str, organization: str, email: str, name: str, c4c_user: str, identity: tuple[str, str] | None, check: bool
+    tenant: str,
+    organization: str,
+    email: str,
+    name: str,
+    c4c_user: str,
+    identity: tuple[str, str] | None,
+    mailbox: str,
+    check: bool,
+    as_json: bool,
 ) -> None:
-    """Provision a person."""
+    """Provision a person. Under Exchange Impersonation that connects the mailbox, too, and its first session is queued."""
     deps = wiring.build(_settings())
-    user_id = provisioning.add_user(deps, tenant, organization, email=email, name=name, c4c_user_id=c4c_user, identity=identity)
-    if check:
-        try:
-            provisioning.confirm_user(deps, user_id)
-        except SsiError:
-            with deps.store.transaction() as tx:
-                tx.remove_user(user_id)
-            raise
+    provisioning.add_user(
+        deps,
+        tenant,
+        organization,
+        email=email,
+        name=name,
+        c4c_user_id=c4c_user,
+        identity=identity,
+        other_mailbox=mailbox,
+        check=check,
+    )
+    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: set up")
+
+
+@user.command("set")
+@click.argument("tenant")
+@click.argument("email")
+@click.option("--mailbox", required=True, help='Another address whose mailbox the person may connect; "" takes it back.')
+@_json_option
+def user_set(tenant: str, email: str, mailbox: str, as_json: bool) -> None:
+    """Change what a person may do."""
+    deps = wiring.build(_settings())
+    provisioning.allow_mailbox(deps, tenant, email, mailbox)
+    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: changed")
+
+
+@user.command("show")
+@click.argument("tenant")
+@click.argument("email")
+@_json_option
+def user_show(tenant: str, email: str, as_json: bool) -> None:
+    """Show a person and the state of their mailbox."""
+    found = provisioning.describe_user(wiring.build(_settings()), tenant, email)
+    _tell(found if as_json else [f"{name}: {value}" for name, value in found.items()])
 
 
 @user.command("connect")
 @click.argument("tenant")
 @click.argument("email")
 @click.argument("file", type=click.File("r"))
-def user_connect(tenant: str, email: str, file: Any) -> None:
+@_json_option
+def user_connect(tenant: str, email: str, file: Any, as_json: bool) -> None:
     """Keep what opens a person's mailbox at Exchange or Google: FILE is the "mailbox" of a provisioning document."""
-    provisioning.connect_mailbox(wiring.build(_settings()), tenant, email, _json(file))
+    deps = wiring.build(_settings())
+    provisioning.connect_mailbox(deps, tenant, email, _json(file))
+    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: connected")
 
 
 @user.command("disable")
 @click.argument("tenant")
 @click.argument("email")
-def user_disable(tenant: str, email: str) -> None:
-    """Refuse a person from now on."""
-    provisioning.set_user_enabled(wiring.build(_settings()), tenant, email, False)
+@_json_option
+def user_disable(tenant: str, email: str, as_json: bool) -> None:
+    """Refuse a person from now on, and end what opens their mailbox."""
+    deps = wiring.build(_settings())
+    provisioning.set_user_enabled(deps, tenant, email, False)
+    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: disabled")
 
 
 @user.command("enable")
 @click.argument("tenant")
 @click.argument("email")
-def user_enable(tenant: str, email: str) -> None:
+@_json_option
+def user_enable(tenant: str, email: str, as_json: bool) -> None:
     """Admit a person again."""
-    provisioning.set_user_enabled(wiring.build(_settings()), tenant, email, True)
+    deps = wiring.build(_settings())
+    provisioning.set_user_enabled(deps, tenant, email, True)
+    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: enabled")
+
+
+@user.command("remove")
+@click.argument("tenant")
+@click.argument("email")
+@_json_option
+def user_remove(tenant: str, email: str, as_json: bool) -> None:
+    """Remove a person and everything of theirs that is kept here; C4C and the mailbox keep what they have."""
+    provisioning.remove_user(wiring.build(_settings()), tenant, email)
+    _tell({"email": email, "removed": True} if as_json else f"{email}: removed")
 
 
 @user.command("list")
 @click.argument("tenant")
-def user_list(tenant: str) -> None:
+@_json_option
+def user_list(tenant: str, as_json: bool) -> None:
     """List a tenant's people."""
-    with wiring.build(_settings()).store.transaction(reading=True) as tx:
-        for found in tx.users(tx.tenant(tenant).id):
-            click.echo(f"{found.email}\t{found.c4c_user_id}\t{'enabled' if found.enabled else 'disabled'}")
+    deps = wiring.build(_settings())
+    with deps.store.transaction(reading=True) as tx:
+        found = tx.users(tx.tenant(tenant).id)
+    if as_json:
+        _tell([provisioning.describe_user(deps, tenant, one.email) for one in found])
+    else:
+        _tell([f"{one.email}\t{one.c4c_user_id}\t{'enabled' if one.enabled else 'disabled'}" for one in found])

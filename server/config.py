@@ -19,22 +19,30 @@ class Settings:
     """All settings, their defaults and their meaning."""
 
     database_url: str  # SQLAlchemy URL: sqlite:///path or postgresql+psycopg://...
-    key_file: Path  # key-encryption key, 32 bytes as base64url text, readable by the server's user only
     public_url: str  # origin under which browsers reach this server, without a trailing slash
+    key_file: Path | None = None  # key-encryption keys (`ssi key`), readable by the server's user only; or key_vault
+    key_vault: str = ""  # identifier of a key in Azure Key Vault, which wraps instead; with both, the file's keys still open
     client_id: str = ""  # Entra application (client) id of this installation
     client_secret_file: Path | None = None  # file that holds the Entra client secret
     entra_authority: str = "https://login.microsoftonline.com"  # sign-in authority, without tenant
     graph_url: str = "https://graph.microsoft.com/v1.0"  # Microsoft Graph
     allowed_hosts: tuple[str, ...] = ()  # hosts, addresses, networks [:port] of Exchange servers that are not public on port 443
+    exchange_metadata_hosts: tuple[str, ...] = ()  # hosts[:port] of Exchange servers whose identity tokens count
     google_client_id: str = ""  # OAuth client of this installation at Google, for mailboxes
     google_client_secret_file: Path | None = None  # file that holds its secret
     google_audience: tuple[str, ...] = ()  # OAuth client ids of the Gmail add-on; without, nobody of Google may sign in
     google_issuer: str = "https://accounts.google.com"  # of Google's ID tokens
     google_keys_url: str = "https://www.googleapis.com/oauth2/v3/certs"  # their signing keys
     google_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens are got
+    google_auth_url: str = "https://accounts.google.com/o/oauth2/v2/auth"  # where people sign in to connect a mailbox
+    google_revoke_url: str = "https://oauth2.googleapis.com/revoke"  # where grants are ended
+    consumer_domains: tuple[str, ...] = ("outlook.com", "hotmail.com", "live.com", "msn.com")  # mail domains of Outlook.com
     gmail_url: str = "https://gmail.googleapis.com"  # Gmail API
     google_topic: str = ""  # Pub/Sub topic to which Gmail publishes, "projects/p/topics/t"; without, mailboxes are only polled
     google_people_url: str = "https://people.googleapis.com"  # People API
+    smtp_url: str = ""  # mail server for our own mails, smtps:// or (STARTTLS) smtp://[user@]host[:port]; "": none are sent
+    smtp_password_file: Path | None = None  # file that holds that user's password
+    mail_from: str = ""  # whom our mails are from: an address, or "Name <address>"
     office_js_url: str = "https://appsforoffice.microsoft.com/lib/1/hosted/office.js"  # loaded by the pane
     frame_ancestors: tuple[str, ...] = (
         "https://outlook.office.com",
@@ -42,7 +50,7 @@ class Settings:
         "https://outlook.cloud.microsoft",
         "https://outlook.live.com",
     )  # origins that may frame the pane
-    pages_frame_ancestors: tuple[str, ...] = ()  # origins that may frame the settings pages, e.g. C4C's; without, nobody
+    pages_frame_ancestors: tuple[str, ...] = ()  # origins that may frame the settings' pages, as the tenant's C4C; mostly none
     cors_origins: tuple[str, ...] = ()  # exact origins that may call /api from static files served elsewhere
     ca_file: Path | None = None  # extra certificate authorities (PEM) for outgoing calls
     proxy_url: str | None = None  # proxy for outgoing calls
@@ -55,6 +63,7 @@ class Settings:
     graph_timeout_s: float = 30.0  # deadline of one call to Graph
     exchange_timeout_s: float = 30.0  # deadline of one call to an Exchange server
     google_timeout_s: float = 30.0  # deadline of one call to Google
+    smtp_timeout_s: float = 30.0  # deadline of sending one mail
     identity_timeout_s: float = 10.0  # deadline of one call to a sign-in service
     context_deadline_s: float = 1.5  # after this a lookup answers with what it has
     save_deadline_s: float = 8.0  # after this a save goes on in the background
@@ -83,9 +92,11 @@ class Settings:
             if variable not in names:
                 raise InvalidInput(variable, "no such setting")
             values[names[variable]] = _parsed(variable, text, hints[names[variable]])
-        for required in ("database_url", "key_file", "public_url"):
+        for required in ("database_url", "public_url"):
             if required not in values:
                 raise InvalidInput("SSI_" + required.upper(), "must be set")
+        if not (values.get("key_file") or values.get("key_vault")):
+            raise InvalidInput("SSI_KEY_FILE", "must be set, or SSI_KEY_VAULT")
         values["public_url"] = values["public_url"].rstrip("/")
         return cls(**values)
 

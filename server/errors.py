@@ -25,11 +25,15 @@ class SsiError(Exception):
 
 
 class Transient(SsiError):
-    """The peer could not answer now and did not act (or acting twice is harmless)."""
+    """The peer could not answer now and did not act (or acting twice is harmless).
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    `code` is "certificate" when it was not asked because its certificate is not trusted, else "".
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, code: str = "") -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.code = code
 
 
 class RateLimited(Transient):
@@ -44,13 +48,14 @@ class NeedsReauth(SsiError):
     """Consent, password or token is no longer good.
 
     `connection` is the id of the Connection, None for the caller's own token; `claims` is the challenge that the new sign-in
-    has to satisfy, None if there is none.
+    has to satisfy, None if there is none. `code` is "locked" when the account takes no password at all for now, else "".
     """
 
-    def __init__(self, detail: str, *, connection: str | None = None, claims: str | None = None) -> None:
+    def __init__(self, detail: str, *, connection: str | None = None, claims: str | None = None, code: str = "") -> None:
         super().__init__(detail)
         self.connection = connection
         self.claims = claims
+        self.code = code
 
 
 class CursorExpired(SsiError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -11,25 +12,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from server.auth import ExchangeLogin, TokenVault
+from server.auth.exchange_identity import ExchangeIssuer
 from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
 from server.auth.oauth import Entra, Google
-from server.auth.secrets import Secrets, load_key_file
+from server.auth.oidc import Oidc
+from server.auth.secrets import FileKeys, Kek, Secrets
 from server.c4c import C4C, Codes, DeepLinks, ODataClient
+from server.c4c.odata import basic
 from server.c4c.saml import Minted, Minter, TokenSource
 from server.config import Settings
 from server.domain.hosts import AllowList
 from server.errors import InvalidInput
 from server.mail import Mailbox
 from server.mail.exchange import ExchangeMailbox, Login
+from server.mail.exchange.autodiscover import discover, scheme
 from server.mail.google import GoogleMailbox
 from server.mail.google.calls import Budget, Calls, describe
 from server.mail.graph import GraphMailbox
 from server.mail.hosts import Guard
 from server.mail.pace import Pace
-from server.services import Deps, Limits, Principal, Tenant
+from server.mail.smtp import Letter, Smtp
+from server.services import Deps, Doors, Limits, Principal, Tenant
+from server.services.keys import check_keys
 from server.services.lookup_cache import LookupCache
 from server.services.provisioning import TenantSecrets
 from server.store import Connection, Provider, Store
@@ -43,6 +51,7 @@ MAIL_SCOPES = tuple(
     for scope in ("User.Read", "Mail.ReadWrite", "MailboxSettings.ReadWrite", "Contacts.ReadWrite")
 )
 GOOGLE_SCOPES = tuple(f"https://www.googleapis.com/auth/{scope}" for scope in ("gmail.modify", "contacts"))
+_SCOPES: Mapping[Provider, tuple[str, ...]] = {"graph": MAIL_SCOPES, "google": GOOGLE_SCOPES}
 C4C_SLOTS = 8  # parallel calls per tenant and process; SAP asks for fewer than 10 (c4c-odata.md, S10)
 PARALLEL_READS = 4  # of one lookup, where a tenant is set to parallel reads instead of a batch
 _KEPT_TENANTS = 1_000
@@ -62,8 +71,8 @@ class Face:
     cors_origins: tuple[str, ...]
     cache_s: int
     proxies: int
-    key_place: str  # where the key-encryption key lies: "file" or "vault"; the pages have the words
-    pages_frame_ancestors: tuple[str, ...] = ()  # origins that may frame the pages; without, nobody
+    key_place: Literal["file", "vault"]  # where the key-encryption key lies, for the pages that say it
+    pages_frame_ancestors: tuple[str, ...] = ()
 
 
 def face(settings: Settings) -> Face:
@@ -75,44 +84,36 @@ def face(settings: Settings) -> Face:
         cors_origins=settings.cors_origins,
         cache_s=settings.cache_s,
         proxies=settings.proxies,
+        key_place="vault" if settings.key_vault else "file",
         pages_frame_ancestors=settings.pages_frame_ancestors,
-        key_place="file",
     )
 
 
 def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> Deps:
     """Return everything use cases need. Call it after any fork, since it starts threads as they are needed.
 
-    Raises: InvalidInput when the key file or the client secret cannot be used.
+    Raises: InvalidInput when the keys or the client secret cannot be used.
     """
     clock = now or (lambda: datetime.now(UTC))
     tls = ssl_context(settings.ca_file)
     gateway = partial(Gateway, ssl_context=tls, proxy_url=settings.proxy_url)
     store = Store(settings.database_url)
     identity = gateway("The sign-in service", timeout_s=settings.identity_timeout_s, keeps_alive=False)
-    vault = TokenVault(
-        store,
-        Secrets(load_key_file(settings.key_file)),
-        clock,
-        entra=Entra(settings.entra_authority, settings.client_id, _secret(settings, "client_secret_file"), identity, clock),
-        google=Google(
-            settings.google_token_url,
-            settings.google_client_id,
-            _secret(settings, "google_client_secret_file"),
-            identity,
-            clock,
-        ),
-        lease_s=3 * settings.identity_timeout_s,
-    )
+    entra = Entra(settings.entra_authority, settings.client_id, _secret(settings, "client_secret_file"), identity, clock)
+    google = _google(settings, identity, clock)
+    secrets = _secrets(settings, clock)
+    vault = TokenVault(store, secrets, clock, entra=entra, google=google, lease_s=3 * settings.identity_timeout_s)
     clients = _Clients(store, vault, gateway("SAP Cloud for Customer", timeout_s=settings.c4c_timeout_s), clock)
+    guard = Guard(AllowList.of(settings.allowed_hosts), ssl_context=tls)
     mailboxes = _Mailboxes(
         vault,
         settings,
         clock,
         graph=gateway("Microsoft 365", timeout_s=settings.graph_timeout_s),
         google=gateway("Gmail", timeout_s=settings.google_timeout_s),
-        guard=Guard(AllowList.of(settings.allowed_hosts), ssl_context=tls),
+        guard=guard,
     )
+    providers = _IdentityProviders(vault, identity, clock)
     return Deps(
         store=store,
         vault=vault,
@@ -136,7 +137,47 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
         cache=LookupCache(max_age_s=settings.cache_s, now=clock),
         background=ThreadPoolExecutor(max_workers=settings.threads * 2, thread_name_prefix="background"),
         mail_scopes=MAIL_SCOPES,
+        doors=Doors(
+            identity_provider=providers.of,
+            c4c_by_password=clients.by_password,
+            flows={"microsoft365": entra, "google": google},
+            flow_scopes={"microsoft365": MAIL_SCOPES, "google": ("email", "profile", *GOOGLE_SCOPES)},
+            origins={"microsoft365": _origin(settings.entra_authority), "google": _origin(settings.google_auth_url)},
+            mailbox_scopes=_SCOPES,
+            try_mailbox=mailboxes.tried,
+            exchange=_Exchange(guard),
+            consumer_domains=frozenset(domain.lower() for domain in settings.consumer_domains),
+        ),
+        public_url=settings.public_url,
+        send_mail=_mail_sender(settings, tls, clock),
     )
+
+
+def _google(settings: Settings, gateway: Gateway, clock: Callable[[], datetime]) -> Google:
+    return Google(
+        settings.google_token_url,
+        settings.google_client_id,
+        _secret(settings, "google_client_secret_file"),
+        gateway,
+        clock,
+        issuer=settings.google_issuer,
+        keys_url=settings.google_keys_url,
+        auth_url=settings.google_auth_url,
+        revoke_url=settings.google_revoke_url,
+    )
+
+
+def _mail_sender(settings: Settings, tls: ssl.SSLContext, clock: Callable[[], datetime]) -> Callable[[Letter], None] | None:
+    """Raises: InvalidInput."""
+    if not settings.smtp_url:
+        return None
+    password = _secret(settings, "smtp_password_file")
+    return Smtp(settings.smtp_url, password, settings.mail_from, tls, settings.smtp_timeout_s, now=clock).send
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _secret(settings: Settings, name: str) -> str:
@@ -149,23 +190,91 @@ def _secret(settings: Settings, name: str) -> str:
         raise InvalidInput("SSI_" + name.upper(), "cannot be read") from error
 
 
+def check(settings: Settings) -> None:
+    """Make sure that what is stored can be opened, as far as there is a database yet. For before any fork.
+
+    Raises: InvalidInput when the keys cannot be used, or are not those of this database; Transient.
+    """
+    secrets = _secrets(settings, lambda: datetime.now(UTC))
+    store = Store(settings.database_url)
+    try:
+        if store.is_ready():  # without, the server says by /readyz what is missing
+            check_keys(store, secrets)
+    finally:
+        store.close()
+
+
+def _secrets(settings: Settings, clock: Callable[[], datetime]) -> Secrets:
+    """Raises: InvalidInput when the keys cannot be used."""
+    keks: list[Kek] = []
+    if settings.key_vault:
+        keks.append(_vault_key(settings, lambda: clock().timestamp()))
+    if settings.key_file is not None:
+        keks.append(FileKeys(settings.key_file))
+    return Secrets(*keks, clock=lambda: clock().timestamp())
+
+
+def _vault_key(settings: Settings, clock: Callable[[], float]) -> Kek:
+    try:
+        from server.auth.key_vault import VaultKey
+    except ModuleNotFoundError as error:
+        raise InvalidInput("key_vault", f"needs the package's extra “azure” ({error.name} is not installed)") from error
+    gateway = Gateway(
+        "Azure Key Vault",
+        timeout_s=settings.identity_timeout_s,
+        ssl_context=ssl_context(settings.ca_file),
+        proxy_url=settings.proxy_url,
+    )
+    return VaultKey(settings.key_vault, gateway, clock=clock)
+
+
 def _issuers(settings: Settings, gateway: Gateway) -> list[Issuer]:
     audience = frozenset({settings.client_id, f"api://{settings.client_id}", _application_uri(settings)})
-    entra = EntraIssuer(gateway, authority=settings.entra_authority, audience=audience)
-    if not settings.google_audience:  # or a stranger's token could make us wait for Google's keys
-        return [entra]
-    google = GoogleIssuer(
-        gateway,
-        issuer=settings.google_issuer,
-        keys_url=settings.google_keys_url,
-        audience=frozenset(settings.google_audience),
-    )
-    return [entra, google]
+    issuers: list[Issuer] = [EntraIssuer(gateway, authority=settings.entra_authority, audience=audience)]
+    if settings.google_audience:  # or a stranger's token could make us wait for Google's keys
+        google = frozenset(settings.google_audience)
+        issuers += [GoogleIssuer(gateway, issuer=settings.google_issuer, keys_url=settings.google_keys_url, audience=google)]
+    pane = frozenset({f"{settings.public_url}/sidebar"})  # the manifest's SourceLocation
+    return issuers + [ExchangeIssuer(gateway, host=host, audience=pane) for host in settings.exchange_metadata_hosts]
 
 
 def _application_uri(settings: Settings) -> str:
     """The form Office needs for single sign-on: api://<host of the pane>/<client id> (outlook.md 1.4)."""
     return f"api://{settings.public_url.split('://', 1)[1]}/{settings.client_id}"
+
+
+class _Exchange:
+    """Implements ExchangeDoor."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def discover(self, address: str, login: ExchangeLogin) -> str:
+        return discover(self._guard, address, get_login=lambda: Login(login.user, login.password, login.scheme))
+
+    def scheme(self, url: str) -> Literal["ntlm", "basic"]:
+        return scheme(self._guard, url)
+
+
+class _IdentityProviders:
+    """The tenants' own providers, kept since what they say of themselves is in them. Thread-safe."""
+
+    def __init__(self, vault: TokenVault, gateway: Gateway, now: Callable[[], datetime]) -> None:
+        self._vault, self._gateway, self._now = vault, gateway, now
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], Oidc] = OrderedDict()
+
+    def of(self, tenant: Tenant) -> Oidc:
+        """Raises: InvalidInput for settings that cannot be meant."""
+        oidc = tenant.c4c.oidc
+        key = (tenant.id, f"{oidc!r} {tenant.c4c_secrets!r}")
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                secret = TenantSecrets.opened(self._vault, tenant).oidc_client_secret
+                found = Oidc(oidc["issuer"], oidc["client_id"], secret, self._gateway, self._now)
+            _keep(self._kept, key, found, _KEPT_TENANTS)
+        return found
 
 
 class _Tenancy:
@@ -216,6 +325,18 @@ class _Clients:
                 client = self._opened(principal, self._tenancy(tenant, version))
                 _keep(self._clients, key, client, _KEPT_CLIENTS)
             return client
+
+    def by_password(self, tenant: Tenant, user: str, password: str) -> C4C:
+        """Return C4C as somebody who says to be this user; nothing of it is kept."""
+        odata = ODataClient(
+            self._gateway,
+            tenant.c4c.url,
+            authorize=basic(user, password),
+            slots=threading.BoundedSemaphore(1),
+            needs_csrf=True,
+            sleep=time.sleep,
+        )
+        return C4C(odata, codes=Codes.from_json(tenant.c4c.codes), record_url=DeepLinks.from_json(tenant.c4c.links))
 
     def _tenancy(self, tenant: Tenant, version: str) -> _Tenancy:
         key = (tenant.id, version)
@@ -287,29 +408,41 @@ class _Mailboxes:
         _keep(self._paces, connection.id, kept, _KEPT_CLIENTS)
         return kept
 
+    def tried(self, provider: Provider, address: str, key: str | ExchangeLogin) -> Mailbox:
+        """Return a mailbox that is opened by an access token or a login which nobody keeps. Raises: InvalidInput."""
+        pace, budget = Pace(clock=lambda: self._now().timestamp()), Budget()
+        if isinstance(key, ExchangeLogin):
+            return self._at_exchange(address, key, pace)
+        return self._by_token(provider, lambda: key, pace, budget)
+
     def _made(self, connection: Connection, login: ExchangeLogin | None, pace: Pace, budget: Budget) -> Mailbox:
         if login is not None:
-            return ExchangeMailbox(
-                self._guard,
-                url=login.url,
-                address=connection.mailbox,
-                get_login=partial(Login, login.user, login.password, login.scheme),
-                impersonate=login.impersonates,
-                in_flight=pace,
-                now=self._now,
-                deadline_s=self._settings.exchange_timeout_s,
-            )
-        if connection.provider == "google":
-            token = partial(self._vault.access_token, connection.id, GOOGLE_SCOPES)
+            return self._at_exchange(connection.mailbox, login, pace)
+        token = partial(self._vault.access_token, connection.id, _SCOPES[connection.provider])
+        return self._by_token(connection.provider, token, pace, budget)
+
+    def _at_exchange(self, address: str, login: ExchangeLogin, pace: Pace) -> Mailbox:
+        return ExchangeMailbox(
+            self._guard,
+            url=login.url,
+            address=address,
+            get_login=partial(Login, login.user, login.password, login.scheme),
+            impersonate=login.impersonates,
+            in_flight=pace,
+            now=self._now,
+            deadline_s=self._settings.exchange_timeout_s,
+        )
+
+    def _by_token(self, provider: Provider, token: Callable[[], str], pace: Pace, budget: Budget) -> Mailbox:
+        settings = self._settings
+        if provider == "google":
             gmail, people = self._google_services
-            settings = self._settings
             return GoogleMailbox(
                 Calls(self._google, url=settings.gmail_url, service=gmail, get_token=token, budget=budget, in_flight=pace),
                 Calls(self._google, url=settings.google_people_url, service=people, get_token=token, in_flight=pace),
                 topic=settings.google_topic,
             )
-        token = partial(self._vault.access_token, connection.id, MAIL_SCOPES)
-        return GraphMailbox(self._graph, url=self._settings.graph_url, get_token=token, in_flight=pace, now=self._now)
+        return GraphMailbox(self._graph, url=settings.graph_url, get_token=token, in_flight=pace, now=self._now)
 
     @cached_property
     def _google_services(self) -> tuple[Any, Any]:

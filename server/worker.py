@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from server import logs
+from server import logs, sync
 from server.errors import SsiError
-from server.services import Deps, saving
+from server.services import Deps, notices, saving
 from server.services.context import scan_addresses
 
 Job = Callable[[Deps], int]
@@ -52,7 +52,7 @@ class Dispatcher:
     def run_once(self) -> int:
         """Work on what is due now, some of each kind; return how many rows that were."""
         self._clean()
-        return _guarded(_save, self._deps) + _guarded(_scan, self._deps)
+        return sum(_guarded(job, self._deps) for job in (_save, _scan, _sync, _notify))
 
     def _clean(self) -> None:
         now = self._deps.now()
@@ -80,9 +80,18 @@ def _scan(deps: Deps) -> int:
     return 1
 
 
+def _sync(deps: Deps) -> int:
+    return sync.run_due(deps)
+
+
+def _notify(deps: Deps) -> int:
+    return notices.send_due(deps)
+
+
 def _forget(deps: Deps) -> int:
     now = deps.now()
     with deps.store.transaction() as tx:
+        tx.forget_expired(now)
         return tx.forget_payloads(now - PAYLOADS_KEPT, now)
 
 

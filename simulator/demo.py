@@ -21,16 +21,20 @@ from simulator.google import mail as google_mail
 from simulator.mail_cases import BLOCKLISTED_DOMAIN, Cast, Letter, bulk, cases
 from simulator.mime import Later, Mail
 from simulator.records import Names, Tenant, ascii_word, names
-from simulator.world import AccessType, Category, Folder, MailboxState, Person, Row, StoredMessage, World
+from simulator.world import CONSUMERS, AccessType, Category, Folder, MailboxState, Person, Row, StoredMessage, World
 
-__all__ = ["BLOCKLISTED_DOMAIN", "OWN_DOMAIN", "build", "item", "items", "rehome", "small"]
+__all__ = ["BLOCKLISTED_DOMAIN", "CONSUMER_DOMAIN", "OWN_DOMAIN", "build", "item", "items", "rehome", "small"]
 
 OWN_DOMAIN = "aldermill.example"
 """The demo company's mail domain."""
+CONSUMER_DOMAIN = "outlook.example"
+"""Stands for outlook.com: addresses here belong to personal accounts at Microsoft."""
 
 FOLDERS = (("Inbox", "inbox"), ("Sent Items", "sentitems"), ("Drafts", "drafts"), ("Deleted Items", "deleteditems"))
 ELSEWHERE: tuple[AccessType, ...] = ("exchange_direct", "exchange_impersonation", "google")
-"""Where the mailboxes of the last three people of `build()` are."""
+"""Where the mailboxes of the last three of the nine people of `build()` are."""
+NEWCOMERS: tuple[AccessType, ...] = ("office365", "exchange_direct", "google", "office365")
+"""Where the mailboxes of those are who have connected none yet. The last one's is a personal account at Microsoft."""
 OWN_CATEGORIES = (("Follow-up", "preset1"), ("Private", "preset8"), ("Offer", "none"))
 """What each user keeps in the master list; the product must leave these alone."""
 
@@ -46,22 +50,27 @@ class _Size:
     tickets: int
     activities: int
     messages: tuple[int, ...]  # per provisioned person, beside the cases
+    newcomers: bool
+    newcomer_messages: int = 20
 
 
 def build(seed: int = 20261122) -> World:
-    """Return the full demo World: about 3,000 records behind the mailboxes of nine people, six of them at Microsoft 365."""
-    world = _build(seed, _Size(9, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 85, 85, 85, 85, 85, 85, 85)))
+    """Return the full demo World: about 3,000 records behind the mailboxes of nine people, six of them at Microsoft 365.
+
+    Four newcomers, last in `people`, have a mailbox that the product does not know yet.
+    """
+    world = _build(seed, _Size(9, 500, 2000, 300, 200, 400, 300, 250, (60, 90, 85, 85, 85, 85, 85, 85, 85), newcomers=True))
     for person, access_type in zip(world.people[6:], ELSEWHERE, strict=False):
         rehome(world, person, access_type)
     return world
 
 
-def small(seed: int = 20261122, *, people: int = 3) -> World:
+def small(seed: int = 20261122, *, people: int = 3, newcomers: bool = False) -> World:
     """Return a World with every case of `build()` and little else, cheap enough to make for each test.
 
-    `people` are those with a mailbox and the product, 3 to 12.
+    `people` are those with a mailbox and the product, 3 to 12; with `newcomers` the four of `build()` come after them.
     """
-    return _build(seed, _Size(people, 3, 6, 2, 2, 3, 3, 4, (0, 4, 2)))
+    return _build(seed, _Size(people, 3, 6, 2, 2, 3, 3, 4, (0, 4, 2), newcomers))
 
 
 def rehome(world: World, person: Person, access_type: AccessType) -> None:
@@ -121,8 +130,25 @@ def _build(seed: int, size: _Size) -> World:
     for person, count in zip(world.people, size.messages, strict=False):
         for letter in bulk(cast, person, records, count, rng):
             post.deliver(letter)
+    if size.newcomers:
+        _welcome(world, pool, cast, post, records, random.Random(seed + 4), size.newcomer_messages)
     post.number_changes()
     return world
+
+
+def _welcome(
+    world: World, pool: Names, cast: Cast, post: _Post, contacts: list[tuple[Row, Row]], rng: random.Random, letters: int
+) -> None:
+    """Add the newcomers with their mailboxes. It comes last, so that all others are the same with and without them."""
+    newcomers = _newcomers(pool, {person.email for person in world.people})
+    world.people += newcomers
+    for person in newcomers:
+        cast.tenant.employee(person)
+        post.open_mailbox(person)
+        for letter in bulk(cast, person, contacts, letters, rng):
+            post.deliver(letter)
+    for person, access_type in zip(newcomers, NEWCOMERS, strict=True):
+        rehome(world, person, access_type)
 
 
 def _people(pool: Names, provisioned: int) -> list[Person]:
@@ -132,20 +158,39 @@ def _people(pool: Names, provisioned: int) -> list[Person]:
         german = number % 3 == 1
         half = len(pool.first) // 2 if german else 0
         first, last = pool.first[half + number * 7], pool.last[half + number * 11]
-        object_id = hashlib.md5(f"{first} {last} {number}".encode(), usedforsecurity=False).hexdigest()
-        people.append(
-            Person(
-                name=f"{first} {last}",
-                email=f"{ascii_word(first)}.{ascii_word(last)}@{OWN_DOMAIN}",
-                object_id=f"{object_id[:8]}-{object_id[8:12]}-4{object_id[13:16]}-a{object_id[17:20]}-{object_id[20:]}",
-                user_id=(ascii_word(first)[0] + ascii_word(last).replace("-", "")).upper()[:12],
-                employee_id=f"80000{number + 10:05d}",
-                password=f"Welcome-{number + 1}!",
-                provisioned=number < provisioned,
-                language="de" if german else "en",
-            )
-        )
+        person = _person(first, last, number, german=german)
+        person.provisioned = number < provisioned
+        people.append(person)
     return people
+
+
+def _newcomers(pool: Names, taken: set[str]) -> list[Person]:
+    """People who were set up today. Their names are those at the end of the pools that give an address nobody has."""
+    people: list[Person] = []
+    for number, (first, last) in enumerate(zip(reversed(pool.first), reversed(pool.last), strict=True), start=50):
+        person = _person(first, last, number, german=True)
+        if person.email not in taken:
+            taken.add(person.email)
+            person.connected = False
+            people.append(person)
+        if len(people) == len(NEWCOMERS):
+            break
+    people[-1].tenant = CONSUMERS
+    people[-1].email = people[-1].email.replace(OWN_DOMAIN, CONSUMER_DOMAIN)
+    return people
+
+
+def _person(first: str, last: str, number: int, *, german: bool) -> Person:
+    object_id = hashlib.md5(f"{first} {last} {number}".encode(), usedforsecurity=False).hexdigest()
+    return Person(
+        name=f"{first} {last}",
+        email=f"{ascii_word(first)}.{ascii_word(last)}@{OWN_DOMAIN}",
+        object_id=f"{object_id[:8]}-{object_id[8:12]}-4{object_id[13:16]}-a{object_id[17:20]}-{object_id[20:]}",
+        user_id=(ascii_word(first)[0] + ascii_word(last).replace("-", "")).upper()[:12],
+        employee_id=f"80000{number + 10:05d}",
+        password=f"Welcome-{number + 1}!",
+        language="de" if german else "en",
+    )
 
 
 def _bulk_records(tenant: Tenant, pool: Names, size: _Size, rng: random.Random, people: list[Person]) -> list[tuple[Row, Row]]:

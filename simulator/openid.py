@@ -1,8 +1,8 @@
-"""The core of an OpenID provider, for the sign-in services of `simulator.identity`: keys, code with PKCE, refresh, sign-in page.
+"""The core of an OpenID provider, for the sign-in services of `simulator.identity`: keys, codes with PKCE, consent, refresh.
 
 An Issuer is one provider; what differs between vendors (claims, scopes, error numbers) its subclass gives. Refresh tokens are
-signed texts, so they survive a restart when the key file does; what was used up or revoked is remembered per World. There are
-no passwords: one picks a person on the page.
+signed texts, so they survive a restart when the key file does; what was used up or revoked is remembered per World. The pages
+are `simulator.sign_in`'s. `Issuer.spoil` makes an honest provider lie, as no back door of the vendors' could.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlencode, urlsplit
+from typing import Any, ClassVar, Literal
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from flask import Response, g, redirect, render_template_string, request
+from flask import g, request
 from jwt.algorithms import RSAAlgorithm
-from werkzeug.wrappers import Response as AnyResponse
 
 from simulator.world import GetWorld, Person, World
 
@@ -34,7 +32,10 @@ OIDC_SCOPES = frozenset({"openid", "profile", "email", "offline_access"})
 CODE_LIFE = timedelta(minutes=10)
 REFRESH_LIFE = timedelta(days=90)
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+Said = Literal["metadata", "answer", "tokens", "claims"]
+"""What a provider says: its metadata, the query with which the browser comes back, a token answer, an ID token."""
+
+_PROMPTS = frozenset({"none", "login", "select_account", "consent"})
 _SIGNATURE_ONLY: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 
 
@@ -42,11 +43,20 @@ class OAuthError(Exception):
     """An answer of the token or authorisation endpoint that is not a token. `number` is Entra's AADSTS number, else 0."""
 
     def __init__(
-        self, error: str, text: str, *, number: int = 0, status: int = 400, suberror: str = "", claims: str = ""
+        self,
+        error: str,
+        text: str,
+        *,
+        number: int = 0,
+        status: int = 400,
+        suberror: str = "",
+        claims: str = "",
+        subcode: str = "",
     ) -> None:
         super().__init__(text)
         self.error, self.text, self.number, self.status = error, text, number, status
         self.suberror, self.claims = suberror, claims
+        self.subcode = subcode  # only in what the browser brings back
 
     def body(self, world: World) -> dict[str, Any]:
         """The JSON body; for Entra with the members of its error reference (reference-error-codes)."""
@@ -117,7 +127,7 @@ class _Code:
     redirect_uri: str
     challenge: str
     scopes: tuple[str, ...]
-    nonce: str
+    said: dict[str, Any]  # claims that the ID token has because of the request: nonce, auth_time
     expires_at: float  # seconds since the epoch
     family: str  # of the refresh tokens that come from this code
     used: bool = False
@@ -134,6 +144,10 @@ class Memory:
     challenges: dict[str, str] = field(default_factory=dict)  # claims that a policy asks of the person
     used_refresh: set[str] = field(default_factory=set)  # jti
     dead_families: set[str] = field(default_factory=set)
+    browsers: dict[str, dict[str, float]] = field(default_factory=dict)  # cookie -> oid -> when they signed in there
+    consents: dict[str, set[str]] = field(default_factory=dict)  # oid -> scopes, where they are ticked one by one
+    admin_needed: dict[str, tuple[int, str]] = field(default_factory=dict)  # oid, "" for all -> AADSTS number and where it shows
+    spoiled: dict[Said, dict[str, Any]] = field(default_factory=dict)
 
 
 class Issuer:
@@ -148,12 +162,34 @@ class Issuer:
         self.get_world, self.url, self.ring = get_world, url, ring
         self._memories: weakref.WeakKeyDictionary[World, Memory] = weakref.WeakKeyDictionary()
 
-    def tokens(self, person: Person, scopes: tuple[str, ...], nonce: str) -> dict[str, Any]:
-        """The members of a token answer that depend on the shape."""
+    def tokens(self, person: Person, scopes: tuple[str, ...], said: dict[str, Any]) -> dict[str, Any]:
+        """The members of a token answer that depend on the shape. `said` are claims for the ID token."""
         raise NotImplementedError
 
     def check_scopes(self, scopes: tuple[str, ...]) -> None:
         raise NotImplementedError
+
+    def check_account(self, person: Person, place: str) -> None:
+        """Refuse somebody who has no account at this place, the path under which the page was opened."""
+
+    def needs_consent(self, person: Person, asked: dict[str, str]) -> bool:
+        """Whether the person is asked before a code is given. Raises: OAuthError if they may not decide."""
+        return False
+
+    def boxes(self, person: Person, asked: dict[str, str]) -> dict[str, bool]:
+        """The scopes that a person ticks one by one, and which are ticked already."""
+        return {}
+
+    def agree(self, person: Person, asked: dict[str, str], ticked: set[str] | None) -> tuple[str, ...]:
+        """Remember the consent, to all (None) or to what was ticked; returns the scopes of the code."""
+        return tuple(asked["scope"].split())
+
+    def answer_members(self, scopes: tuple[str, ...]) -> dict[str, str]:
+        """What the browser brings back beside code and state."""
+        return {}
+
+    def declined(self) -> OAuthError:
+        return self.refuse(0, "access_denied", "The sign-in was cancelled.")
 
     @property
     def world(self) -> World:
@@ -162,6 +198,19 @@ class Issuer:
     @property
     def memory(self) -> Memory:
         return self._memories.setdefault(self.world, Memory())
+
+    def spoil(self, what: Said, **instead: Any) -> None:
+        """Say this instead of the truth from now on; None leaves a member out. With nothing given, tell the truth again."""
+        with self.world.lock:
+            self.memory.spoiled[what] = instead
+
+    def told(self, what: Said, truth: dict[str, Any]) -> dict[str, Any]:
+        """The truth, or what a test put in its place."""
+        said = truth | self.memory.spoiled.get(what, {})
+        return {name: value for name, value in said.items() if value is not None}
+
+    def id_token(self, claims: dict[str, Any]) -> str:
+        return self.ring.sign(self.told("claims", claims))
 
     def refuse(self, number: int, error: str, text: str, *, status: int = 400, **more: str) -> OAuthError:
         """An error with its AADSTS number (reference-error-codes page), which only the Entra shape shows."""
@@ -179,13 +228,15 @@ class Issuer:
             raise self.refuse(50173, "invalid_grant", "The grant was revoked; a fresh sign-in is needed.", suberror="bad_token")
         return person
 
-    def new_code(self, person: Person, asked: dict[str, str]) -> str:
+    def new_code(self, person: Person, asked: dict[str, str], scopes: tuple[str, ...], signed_in_at: float) -> str:
+        """Give a code to somebody who signed in then. ID tokens tell when, if the request set a `max_age` (OIDC Core, 2)."""
         self.check_person(person, self.session(person))
+        said: dict[str, Any] = {"nonce": asked["nonce"]} if asked.get("nonce") else {}
+        said |= {"auth_time": int(signed_in_at)} if "max_age" in asked else {}
         code = "1." + secrets.token_urlsafe(32)
         until = (self.world.now() + CODE_LIFE).timestamp()
-        scopes, family = tuple(asked["scope"].split()), secrets.token_hex(8)
         self.memory.codes[code] = _Code(
-            person, asked["redirect_uri"], asked["code_challenge"], scopes, asked.get("nonce", ""), until, family
+            person, asked["redirect_uri"], asked["code_challenge"], scopes, said, until, family=secrets.token_hex(8)
         )
         return code
 
@@ -195,16 +246,20 @@ class Issuer:
             raise self.refuse(700054, "unsupported_response_type", "Only response_type=code is supported.")
         if asked.get("code_challenge_method") != "S256" or len(asked.get("code_challenge", "")) != 43:
             raise self.refuse(9002325, "invalid_request", "A code_challenge by method S256 is required.")
-        if asked.get("prompt") == "none":
-            raise self.refuse(50058, "login_required", "Nobody is signed in.")
+        prompts = set(asked.get("prompt", "").split())
+        if not prompts <= _PROMPTS or ("none" in prompts and len(prompts) > 1) or not asked.get("max_age", "0").isdecimal():
+            raise self.refuse(90023, "invalid_request", "The request has a prompt or max_age that is not supported.")
         self.check_scopes(tuple(asked.get("scope", "").split()))
+
+    def check_client_id(self, client_id: str) -> None:
+        if client_id != self.world.client_id:
+            raise self.refuse(700016, "unauthorized_client", f"Application with identifier '{client_id}' was not found.")
 
     def check_client(self, form: dict[str, str]) -> None:
         given, secret = form.get("client_id", ""), form.get("client_secret", "")
         if request.authorization is not None and request.authorization.type == "basic":
             given, secret = request.authorization.username or "", request.authorization.password or ""
-        if given != self.world.client_id:
-            raise self.refuse(700016, "unauthorized_client", f"Application with identifier '{given}' was not found.")
+        self.check_client_id(given)
         if not secrets.compare_digest(secret.encode(), self.world.client_secret.encode()):
             raise self.refuse(7000215, "invalid_client", "Invalid client secret provided.", status=401)
 
@@ -218,14 +273,16 @@ class Issuer:
             return self._redeem_refresh(form)
         raise self.refuse(70003, "unsupported_grant_type", "The grant type is not supported over this endpoint.")
 
-    def answer(self, person: Person, scopes: tuple[str, ...], *, grant: str, family: str, nonce: str = "") -> dict[str, Any]:
+    def answer(
+        self, person: Person, scopes: tuple[str, ...], *, grant: str, family: str, said: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         g.actor = person.email
         body = {"token_type": "Bearer", "scope": " ".join(s for s in scopes if s != "offline_access"), "expires_in": 3600}
-        body |= self.tokens(person, scopes, nonce)
+        body |= self.tokens(person, scopes, said or {})
         if "offline_access" in scopes:
             body["refresh_token"] = self._refresh_token(person, family, scopes)
         self.world.happened("identity", "token", person.email, issuer=self.name, grant=grant, scopes=scopes)
-        return body
+        return self.told("tokens", body)
 
     def _redeem_code(self, form: dict[str, str]) -> dict[str, Any]:
         code = self.memory.codes.get(form.get("code", ""))
@@ -241,13 +298,12 @@ class Issuer:
             raise self.refuse(501481, "invalid_grant", "The code_verifier does not match the code_challenge.")
         code.used = True
         person = self.check_person(code.person, self.session(code.person))
-        return self.answer(person, code.scopes, grant="authorization_code", family=code.family, nonce=code.nonce)
+        return self.answer(person, code.scopes, grant="authorization_code", family=code.family, said=code.said)
 
     def _redeem_refresh(self, form: dict[str, str]) -> dict[str, Any]:
-        try:
-            kept = jwt.decode(form.get("refresh_token", ""), self.ring.secret, algorithms=["HS256"], options=_SIGNATURE_ONLY)
-        except jwt.PyJWTError:
-            raise self.refuse(9002313, "invalid_grant", "The refresh token is malformed or not ours.") from None
+        kept = self.read_refresh_token(form.get("refresh_token", ""))
+        if kept is None:
+            raise self.refuse(9002313, "invalid_grant", "The refresh token is malformed or not ours.")
         memory = self.memory
         if self.single_use_refresh and kept["jti"] in memory.used_refresh:
             memory.dead_families.add(kept["family"])
@@ -263,6 +319,13 @@ class Issuer:
         memory.used_refresh.add(kept["jti"])
         return self.answer(person, scopes, grant="refresh_token", family=kept["family"])
 
+    def read_refresh_token(self, token: str) -> dict[str, Any] | None:
+        """What a refresh token of ours says, ended or not; None for any other."""
+        try:
+            return jwt.decode(token, self.ring.secret, algorithms=["HS256"], options=_SIGNATURE_ONLY)
+        except jwt.PyJWTError:
+            return None
+
     def _refresh_token(self, person: Person, family: str, scopes: tuple[str, ...]) -> str:
         until = int((self.world.now() + REFRESH_LIFE).timestamp())
         claims = {
@@ -274,60 +337,6 @@ class Issuer:
             "exp": until,
         }
         return jwt.encode(claims, self.ring.secret, algorithm="HS256")
-
-
-def authorize(issuer: Issuer, redirect_uris: set[str], own: dict[str, str]) -> AnyResponse:
-    """Show the sign-in page (GET), or send the browser back with a code for the person chosen on it (POST)."""
-    asked = (request.form if request.method == "POST" else request.args).to_dict()
-    chosen, world = asked.pop("person", ""), issuer.world
-    if asked.get("client_id") != world.client_id:
-        raise issuer.refuse(700016, "unauthorized_client", "The application was not found.")
-    target = asked.get("redirect_uri", "")
-    parts = urlsplit(target)
-    if (
-        (parts.hostname not in _LOOPBACK and target not in redirect_uris)
-        or parts.fragment
-        or parts.scheme not in ("http", "https")
-    ):
-        raise issuer.refuse(500112, "invalid_request", "The redirect address is not registered.")
-    back = own | ({"state": asked["state"]} if "state" in asked else {})
-    try:
-        issuer.check_request(asked)
-        if request.method == "GET":
-            hint = asked.get("login_hint", "").lower()
-            page = render_template_string(_PAGE, people=world.people, asked=asked, hint=hint, action=request.path)
-            return Response(page, headers={"Cache-Control": "no-store", "Content-Security-Policy": "frame-ancestors 'none'"})
-        with world.lock:
-            person = world.person(chosen) if chosen else None
-            if person is None:
-                raise issuer.refuse(0, "access_denied", "The sign-in was cancelled.")
-            back["code"] = issuer.new_code(person, asked)
-            g.actor = person.email
-    except OAuthError as error:
-        back |= {"error": error.error, "error_description": error.body(world)["error_description"]}
-    return redirect(f"{target}{'&' if parts.query else '?'}{urlencode(back)}")
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Sign in (simulated)</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; max-width: 26rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
-  button { display: block; width: 100%; margin: .4rem 0; padding: .5rem .8rem; font: inherit; text-align: start }
-  small { display: block; opacity: .75 }
-</style>
-<h1>Who is signing in?</h1>
-<form method="post" action="{{ action }}">
-  {% for name, value in asked.items() %}<input type="hidden" name="{{ name }}" value="{{ value }}">{% endfor %}
-  {% for person in people %}
-  <button name="person" value="{{ person.object_id }}"{% if person.email.lower() == hint %} autofocus{% endif %}>{{ person.name }}
-    <small>{{ person.email }}</small></button>
-  {% endfor %}
-  <button name="person" value="">Cancel</button>
-</form>
-</html>
-"""
 
 
 def b64url(data: bytes) -> str:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import trustme
 from cryptography import x509
@@ -22,8 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from simulator import c4c, demo, ews, google, graph, identity, inbox
+from simulator import c4c, demo, ews, google, graph, identity, inbox, smtp
 from simulator.ews import autodiscover as ews_autodiscover
+from simulator.ews import identity as ews_identity
 from simulator.google import identity as google_identity
 from simulator.google import people as google_people
 from simulator.serving import Port, joined
@@ -36,9 +38,11 @@ ORGANIZATIONS: Mapping[AccessType, str] = {
     "exchange_impersonation": "Sales, Exchange Impersonation",
     "google": "Sales, Google",
 }
+NEWCOMERS = "Newcomers"
+"""The organization whose people choose their mailbox themselves."""
 SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
 """May impersonate everybody at the simulated Exchange."""
-PORTS = 6  # inbox, C4C, Graph, identity, Exchange, Google
+PORTS = 7  # inbox, C4C, Graph, identity, Exchange, Google, mail server
 BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
 _PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
 _REFERENCE_TYPES = {
@@ -85,12 +89,21 @@ class Simulator:
         self.provider = identity.provider_of(identity_app)
         graph_app = graph.create_app(world_now, self.provider.verify_graph_token)
         c4c_app = c4c.create_app(world_now, public_url=lambda: self.c4c.url)
-        ews_app = ews.create_app(world_now, services=[SERVICE_ACCOUNT], autodiscover=self._autodiscover)
+        self.exchange_identity = ews_identity.ExchangeIdentity(world_now, public_url=lambda: self.ews.url, state_dir=keys)
+        ews_app = ews.create_app(
+            world_now, services=[SERVICE_ACCOUNT], autodiscover=self._autodiscover, identity=self.exchange_identity
+        )
         google_app = google_identity.create_app(world_now, public_url=lambda: self.google.url, state_dir=keys)
         self.google_identity = google_identity.identity_of(google_app)
         gmail_app = google.create_app(world_now, self.google_identity.grant)
         shared = google.service_of(gmail_app).gmail
-        inbox_app = inbox.create_app(world_now, sidebar_url=lambda: self.sidebar_url, mint_token=self.bearer, gmail=shared)
+        inbox_app = inbox.create_app(
+            world_now,
+            sidebar_url=lambda: self.sidebar_url,
+            mint_token=self.bearer,
+            mint_identity_token=lambda person, url: self.exchange_identity.mint_identity_token(self.world, person, url),
+            gmail=shared,
+        )
         people_app = google_people.create_app(world_now, self.google_identity.grant)
         self.books = google_people.books_of(people_app)
         google_apps = {"/gmail/": gmail_app, "/batch/gmail/": gmail_app, "/batch": people_app, "/v1/": people_app}
@@ -102,10 +115,11 @@ class Simulator:
         self.identity = Port(identity_app, port=ports[3], tls=tls)
         self.ews = Port(ews_app, port=ports[4], tls=tls)
         self.google = Port(joined(google_apps), port=ports[5], tls=tls)
+        self.smtp = smtp.SmtpPort(world_now, port=ports[6], tls=tls)
         self._open = ExitStack()
 
     def __enter__(self) -> Simulator:
-        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google):
+        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google, self.smtp):
             self._open.enter_context(port)
         return self
 
@@ -127,6 +141,7 @@ class Simulator:
             "graph": self.graph.url,
             "ews": self.ews.url,
             "google": self.google.url,
+            "smtp": self.smtp.url,
             "identity": self.identity.url,
             "ca_file": str(self.ca_file),
             "c4c_admin": {"user": c4c.ADMIN[0], "password": c4c.ADMIN[1]},
@@ -136,10 +151,19 @@ class Simulator:
                     "access_type": person.access_type,
                     "bearer": self.bearer(person),
                     "mailbox": self._key_of(person),
+                    "c4c": _c4c_login(person),
                     "messages": demo.items(self.world, person),
                 }
-                for person in self.world.people
-                if person.provisioned
+                for person in self._connected
+            ],
+            "newcomers": [
+                {
+                    "email": person.email,
+                    "access_type": person.access_type,
+                    "c4c": _c4c_login(person),
+                    "mailbox": self._key_of(person),
+                }
+                for person in self._newcomers
             ],
         }
 
@@ -161,10 +185,12 @@ class Simulator:
         c4c.trust(world, self._saml_certificate)
         secret_file = self._state / "keys" / "client.secret"
         _write_private(secret_file, world.client_secret)
+        mail_password_file = self._state / "keys" / "mail.secret"
+        _write_private(mail_password_file, smtp.ACCOUNT.password)
         return {
             "tenant": {
                 "name": TENANT,
-                "identity_tenants": [world.entra_tenant, *({demo.OWN_DOMAIN} if "google" in self._used else ())],
+                "identity_tenants": self._identity_tenants(),
                 "c4c": {
                     "url": self.c4c.url + "/sap/c4c/odata/v1/c4codataapi/",
                     "token_url": self.c4c.url + c4c.TOKEN_PATH,
@@ -173,6 +199,7 @@ class Simulator:
                     "saml_audience": world.c4c.audience,
                     "saml_certificate": self._saml_certificate,
                     "oauth_client_id": world.c4c.oauth_client_id,
+                    "oidc": {"issuer": self.provider.c4c.issuer, "client_id": world.client_id, "user_claim": "sub"},
                     "codes": CODES,
                     "links": {
                         "origin": self.inbox.url,
@@ -180,7 +207,11 @@ class Simulator:
                         "thing_types": {name: name for name in (*_PARTY_ROLES, *_REFERENCE_TYPES, "email")},
                     },
                 },
-                "secrets": {"saml_key": self._saml_key, "oauth_client_secret": world.c4c.oauth_client_secret},
+                "secrets": {
+                    "saml_key": self._saml_key,
+                    "oauth_client_secret": world.c4c.oauth_client_secret,
+                    "oidc_client_secret": world.client_secret,
+                },
             },
             "organizations": self._organizations(),
             "users": [self._user(person) for person in world.people if person.provisioned],
@@ -193,21 +224,42 @@ class Simulator:
                 "SSI_CLIENT_ID": world.client_id,
                 "SSI_CLIENT_SECRET_FILE": str(secret_file),
                 "SSI_ALLOWED_HOSTS": f"127.0.0.1:{self.ews.port}",
+                "SSI_EXCHANGE_METADATA_HOSTS": self._exchange_host,
                 "SSI_GOOGLE_CLIENT_ID": world.client_id,
                 "SSI_GOOGLE_CLIENT_SECRET_FILE": str(secret_file),
                 "SSI_GOOGLE_AUDIENCE": world.client_id,
                 "SSI_GOOGLE_ISSUER": self.google.url,
                 "SSI_GOOGLE_KEYS_URL": self.google.url + "/oauth2/v3/certs",
                 "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",
+                "SSI_GOOGLE_AUTH_URL": self.google.url + "/o/oauth2/v2/auth",
+                "SSI_GOOGLE_REVOKE_URL": self.google.url + "/revoke",
+                "SSI_CONSUMER_DOMAINS": "outlook.example",
                 "SSI_GMAIL_URL": self.google.url,
                 "SSI_GOOGLE_PEOPLE_URL": self.google.url,
+                "SSI_SMTP_URL": f"smtp://{quote(smtp.ACCOUNT.user, safe='')}@localhost:{self.smtp.port}",
+                "SSI_SMTP_PASSWORD_FILE": str(mail_password_file),
+                "SSI_MAIL_FROM": f"SSI Sidebar <{smtp.ACCOUNT.user}>",
             },
         }
 
+    @property
+    def _exchange_host(self) -> str:
+        return self.ews.url.removeprefix("https://")
+
+    def _identity_tenants(self) -> list[str]:
+        """Return where people may come from: Entra tenants, by id, a Google Workspace, by domain, and an Exchange server."""
+        people = [*self._connected, *self._newcomers]
+        entra = {self.world.tenant_of(person) for person in people} | {self.world.entra_tenant}
+        google = [demo.OWN_DOMAIN] if any(person.access_type == "google" for person in people) else []
+        exchange = [f"exchange:{self._exchange_host}"] if any(p.access_type in ews.ON_PREMISES for p in people) else []
+        return [*sorted(entra), *google, *exchange]
+
     def _organizations(self) -> list[dict[str, Any]]:
-        """One for each access type that somebody has."""
+        """One for each access type that somebody has, and the newcomers'."""
         user = f"{ews.DOMAIN}\\{SERVICE_ACCOUNT.user}"
         login = {"url": self.ews.url + ews.PATH, "user": user, "password": SERVICE_ACCOUNT.password}
+        names: dict[str, str] = {kind: name for kind, name in ORGANIZATIONS.items() if kind in self._used}
+        names |= {"user_choice": NEWCOMERS} if self._newcomers else {}
         return [
             {
                 "name": name,
@@ -216,22 +268,27 @@ class Simulator:
                 "profile": {"leads_enabled": True, "blocklisted_domains": [demo.BLOCKLISTED_DOMAIN]},
                 **({"service_account": login} if access_type == "exchange_impersonation" else {}),
             }
-            for access_type, name in ORGANIZATIONS.items()
-            if access_type in self._used
+            for access_type, name in names.items()
         ]
 
     @property
+    def _connected(self) -> list[Person]:
+        return [person for person in self.world.people if person.provisioned and person.connected]
+
+    @property
+    def _newcomers(self) -> list[Person]:
+        return [person for person in self.world.people if person.provisioned and not person.connected]
+
+    @property
     def _used(self) -> set[AccessType]:
-        return {person.access_type for person in self.world.people if person.provisioned}
+        return {person.access_type for person in self._connected}
 
     def _user(self, person: Person) -> dict[str, Any]:
-        user: dict[str, Any] = {
-            "organization": ORGANIZATIONS[person.access_type],
-            "email": person.email,
-            "name": person.name,
-            "c4c_user_id": person.user_id,
-            "identity": {"tenant": self.world.entra_tenant, "subject": person.object_id},
-        }
+        user: dict[str, Any] = {"email": person.email, "name": person.name, "c4c_user_id": person.user_id}
+        if not person.connected:
+            return user | {"organization": NEWCOMERS}
+        user |= {"organization": ORGANIZATIONS[person.access_type]}
+        user |= {"identity": {"tenant": self.world.tenant_of(person), "subject": person.object_id}}
         if person.access_type == "exchange_direct":
             login = {"url": self.ews.url + ews.PATH, "user": person.email, "password": person.password}
             user["mailbox"] = {"provider": "exchange", **login}
@@ -253,6 +310,11 @@ class Simulator:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         return context
+
+
+def _c4c_login(person: Person) -> dict[str, str]:
+    """Return what a person types to sign in to C4C."""
+    return {"user": person.user_id, "password": person.password}
 
 
 def _authority(folder: Path) -> trustme.CA:

@@ -20,13 +20,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation"]
+CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""Microsoft's tenant of personal accounts, the same everywhere (access-tokens page)."""
 Row = dict[str, Any]
 """A C4C record: EDM property name -> str, bool, int, Decimal, bytes or aware datetime. Navigations are not stored."""
 
 
 @dataclass(slots=True)
 class Person:
-    """An employee of the demo company: a C4C business user with a mailbox, or (not `provisioned`) only a colleague."""
+    """An employee of the demo company: a C4C business user with a mailbox, or (not `provisioned`) only a colleague.
+
+    A newcomer (not `connected`) has been set up, but the product knows neither their identity nor what opens their mailbox.
+    """
 
     name: str
     email: str
@@ -37,6 +42,8 @@ class Person:
     access_type: AccessType = "office365"
     provisioned: bool = True
     language: str = "en"
+    connected: bool = True
+    tenant: str = ""  # Entra tenant of the account if it is not the company's, e.g. CONSUMERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,19 @@ class Access:
     actor: str
     parts: tuple[str, ...] = ()  # for $batch: "GET ContactCollection", ... in order
     request_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtMail:
+    """An e-mail that the operator's mail server took."""
+
+    seq: int
+    at: datetime
+    sender: str  # of the envelope, as are the recipients
+    recipients: tuple[str, ...]
+    headers: dict[str, str]  # by lower-case name, decoded; the strict server takes none of ours twice
+    text: str
+    mime: bytes = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -289,6 +309,8 @@ class C4CTenant:
     oauth_client_secret: str = field(default="simulated-oauth-secret", repr=False)
     token_lifetime_s: int = 3600
     locked_users: set[str] = field(default_factory=set)  # UserIDs
+    locked_passwords: set[str] = field(default_factory=set)  # UserIDs that no password opens; single sign-on still does
+    initial_passwords: set[str] = field(default_factory=set)  # UserIDs who must change theirs in C4C's own pages first
     tokens: dict[str, tuple[str, datetime]] = field(default_factory=dict, repr=False)  # -> (UserID, until)
     used_assertions: dict[str, datetime] = field(default_factory=dict, repr=False)  # ID -> until when it is remembered
 
@@ -308,6 +330,7 @@ class World:
         self.cases: dict[str, tuple[str, str]] = {}  # case name -> (mailbox address, immutable id); see simulator.demo
         self.log: list[Event] = []
         self.access: list[Access] = []
+        self.mails: list[CaughtMail] = []
         self.faults: list[Fault] = []
         self.gate: Gate | None = None
         self.latency: dict[str, Latency] = {}
@@ -325,6 +348,10 @@ class World:
             (p for p in self.people if low in (p.email.lower(), p.user_id.lower(), p.object_id, p.employee_id.lower())), None
         )
 
+    def tenant_of(self, person: Person) -> str:
+        """Return the Entra tenant in which the person's account is."""
+        return person.tenant or self.entra_tenant
+
     def happened(self, vendor: str, kind: str, actor: str, **detail: Any) -> Event:
         """Append to the log of what really happened. Call it where state changes, holding the lock."""
         with self.lock:
@@ -339,6 +366,10 @@ class World:
     def requests(self, vendor: str | None = None) -> list[Access]:
         with self.lock:
             return [a for a in self.access if vendor in (None, a.vendor)]
+
+    def caught(self, **values: Any) -> None:
+        with self.lock:
+            self.mails.append(CaughtMail(seq=next(self._seq), at=self.now(), **values))
 
     def accessed(self, **values: Any) -> None:
         with self.lock:

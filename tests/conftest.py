@@ -147,6 +147,7 @@ def set_up(settings: Settings, document: dict[str, Any]) -> None:
     engine = sa.create_engine(settings.database_url, poolclass=sa.NullPool)
     with engine.begin() as connection:  # reading everybody's addresses takes a while; see the fixture `scans`
         connection.exec_driver_sql("UPDATE address_scan SET next_due_at = NULL")
+        connection.exec_driver_sql("UPDATE mailbox_sync SET next_due_at = NULL")  # nor does every test want a session
 
 
 def settings_of(database: str, key: Path, environment: dict[str, str]) -> Settings:

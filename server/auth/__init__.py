@@ -24,10 +24,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from server import logs
-from server.auth.oauth import Entra, SignIn, Tokens
+from server.auth.flow import Tokens
+from server.auth.oauth import Entra, SignIn
 from server.auth.secrets import Secrets
-from server.errors import NeedsReauth, Transient
-from server.store import Connection, Store
+from server.errors import NeedsReauth, Rejected, Transient
+from server.store import Connection, Organization, Store, Transaction
 
 _MARGIN = timedelta(seconds=60)  # a token handed out is good for at least so long
 _TRUST = timedelta(seconds=60)  # then memory asks the row again
@@ -88,6 +89,19 @@ class ExchangeLogin:
         return cls(**json.loads(text))
 
 
+def _plain(secret: ExchangeLogin | Tokens | str, scopes: frozenset[str]) -> bytes:
+    """Raises: NeedsReauth for tokens that do not last."""
+    match secret:
+        case ExchangeLogin():
+            return secret.to_json()
+        case Tokens(refresh_token=None):
+            raise NeedsReauth("The sign-in gave no lasting access to the mailbox.")
+        case Tokens():
+            fresh = _AccessToken(scopes, secret.access_token, secret.expires_at)
+            return _Credentials(secret.refresh_token or "", (fresh,)).to_json()
+    return _Credentials(secret, ()).to_json()
+
+
 class TokenVault:
     """Access tokens and logins for connections, sealed secrets for everybody. Thread-safe; one per process.
 
@@ -106,7 +120,7 @@ class TokenVault:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
-        self._secrets = secrets
+        self.secrets = self._secrets = secrets
         self._entra = entra
         self._sign_ins: Mapping[str, SignIn] = {"graph": entra, "google": google}
         self._now = now
@@ -139,20 +153,54 @@ class TokenVault:
                 raise self._give_up(current, fence, refused)
             self._keep(current, fence, _Credentials(tokens.refresh_token, ()), wanted, tokens)
 
-    def connect(self, connection_id: str, secret: ExchangeLogin | str) -> None:
-        """Keep what opens a mailbox, the owner's login or a refresh token, in place of what there was.
+    def connect(
+        self,
+        connection_id: str,
+        secret: ExchangeLogin | Tokens | str | None,
+        *,
+        scopes: Iterable[str] = (),
+        also: Callable[[Transaction], None] = lambda tx: None,
+    ) -> None:
+        """Keep what opens a mailbox in place of what there was: the owner's login, a refresh token, or fresh tokens for `scopes`.
 
-        Raises: Transient; NotFound if there is no such connection.
+        None keeps nothing: somebody else's login opens it. `also` is done in the same transaction: what it raises leaves all
+        as it was.
+
+        Raises: Transient; NotFound if there is no such connection; what `also` raises.
         """
-        plain = secret.to_json() if isinstance(secret, ExchangeLogin) else _Credentials(secret, ()).to_json()
         connection = self._read(connection_id)
+        plain = None if secret is None else _plain(secret, frozenset(scopes))
         with self._held(connection_id) as fence:
-            sealed = self.seal(connection.tenant_id, connection_id, "credentials", plain)
+            sealed = None if plain is None else self.seal(connection.tenant_id, connection_id, "credentials", plain)
             with self._store.transaction() as tx:
-                kept = tx.save_credentials(connection_id, fence, sealed, self._now())
-        if not kept:
-            raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
+                if not tx.save_credentials(connection_id, fence, sealed, self._now()):
+                    raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
+                also(tx)
         self._no_longer_remember(connection_id)
+
+    def disconnect(self, connection_id: str, reason: str) -> bool:
+        """Erase what opens a mailbox, for good, and have its provider end it; return False if that one could not be told.
+
+        Raises: Transient if somebody is renewing it right now; NotFound if there is no such connection.
+        """
+        with self._held(connection_id):
+            connection = self._read(connection_id)
+            with self._store.transaction() as tx:
+                tx.disconnect(connection_id, reason, self._now())
+        self._no_longer_remember(connection_id)
+        return self.revoke(connection)
+
+    def revoke(self, connection: Connection) -> bool:
+        """Have the provider end what this connection held when it was read; return False if it could not be told."""
+        if connection.provider not in self._sign_ins or connection.credentials is None:
+            return True
+        plain = self.open(connection.tenant_id, connection.id, "credentials", connection.credentials)
+        try:
+            self._sign_ins[connection.provider].revoke(_Credentials.from_json(plain).refresh_token)
+        except (Transient, Rejected) as error:
+            log.warning("a grant could not be revoked", connection=connection.id, reason=type(error).__name__)
+            return False
+        return True
 
     def seal_service_account(self, tenant_id: str, organization_id: str, login: ExchangeLogin) -> bytes:
         """Seal the login that impersonates the people of an organization, to be kept with it. Raises: as seal."""
@@ -169,10 +217,15 @@ class TokenVault:
             refused = tx.refusal_of_service_account(organization.id)
         if organization.access_type != "exchange_impersonation":
             return ExchangeLogin.from_json(self._opened(connection))
-        if connection.state != "active" or refused is not None or organization.service_account is None:
-            reason = connection.reason or refused or "The service account for Exchange is not set up."
-            raise NeedsReauth(reason, connection=connection_id)
-        plain = self.open(connection.tenant_id, organization.id, "service_account", organization.service_account)
+        if connection.state != "active" or refused is not None:
+            raise NeedsReauth(connection.reason or refused or "The mailbox is not connected.", connection=connection_id)
+        return self.service_account(organization)
+
+    def service_account(self, organization: Organization) -> ExchangeLogin:
+        """Return the login that impersonates the organization's people. Raises: NeedsReauth if there is none."""
+        if organization.service_account is None:
+            raise NeedsReauth("The service account for Exchange is not set up.")
+        plain = self.open(organization.tenant_id, organization.id, "service_account", organization.service_account)
         return replace(ExchangeLogin.from_json(plain), impersonates=True)
 
     def refused(self, connection: Connection, error: NeedsReauth) -> None:
@@ -210,15 +263,17 @@ class TokenVault:
         return found.token
 
     def forget(self, connection_id: str) -> None:
-        """Erase a connection's tokens; it needs a new sign-in.
+        """Erase a connection's tokens, have its provider end them, and ask for a new sign-in before it is used again.
 
         Raises: Transient; NotFound if there is no such connection.
         """
-        self._read(connection_id)
-        with self._held(connection_id) as fence, self._store.transaction() as tx:
-            if tx.save_credentials(connection_id, fence, None, self._now()):
-                tx.set_connection_state(connection_id, "needs_reauth", "The mailbox is not connected.", self._now())
+        with self._held(connection_id) as fence:
+            connection = self._read(connection_id)
+            with self._store.transaction() as tx:
+                if tx.save_credentials(connection_id, fence, None, self._now()):
+                    tx.set_connection_state(connection_id, "needs_reauth", "The mailbox is not connected.", self._now())
         self._no_longer_remember(connection_id)
+        self.revoke(connection)
 
     def new_data_key(self) -> bytes:
         """Return a fresh data key for a tenant that is being made, wrapped."""
@@ -335,10 +390,8 @@ class TokenVault:
 
     def _give_up(self, connection: Connection, fence: int, error: NeedsReauth) -> NeedsReauth:
         """Note on the connection that a person is needed, unless somebody took over meanwhile; return what to raise."""
-        now = self._now()
         with self._store.transaction() as tx:
-            if tx.save_credentials(connection.id, fence, connection.credentials, now):
-                tx.set_connection_state(connection.id, "needs_reauth", str(error), now)
+            tx.give_up(connection.id, fence, str(error), self._now())
         log.info("connection needs reauth", connection=connection.id, provider=connection.provider, reason=str(error))
         return NeedsReauth(str(error), claims=error.claims, connection=connection.id)
 

@@ -1,10 +1,11 @@
-"""Who is calling: judge the tokens by which people of Microsoft Entra and of Google call our API.
+"""Who is calling: judge the tokens by which people of Microsoft Entra, of Google and of Exchange servers call our API.
 
-Which service made a token, its issuer says; from then on only that service's rules (`EntraIssuer`, `GoogleIssuer`) and its own
-keys count. The keys are cached; a `kid` we do not know makes us look again, at most once a minute, so that forged ones cause no
-storm. Everything is checked against exact values: RS256 only, issuer, audience, purpose, times. Header members that point to
-keys are refused. Sources: Entra "access tokens", "access token claims reference" (domain page outlook.md 2.3); Google "OpenID
-Connect", "Authenticate with a backend server" (gmail.md 1.4).
+Which service made a token, the token says; from then on only that service's rules (`EntraIssuer`, `GoogleIssuer`, and in
+`exchange_identity` one `ExchangeIssuer` for each server) and its own keys count. The keys are cached; a key's name that we do
+not know makes us look again, at most once a minute, so that forged ones cause no storm. Everything is checked against exact
+values: RS256 only, issuer, audience, purpose, times. Header members that point to keys are refused. Sources: Entra "access
+tokens", "access token claims reference" (domain page outlook.md 2.3); Google "OpenID Connect", "Authenticate with a backend
+server" (gmail.md 1.4).
 
 A token that was judged good is known again by its SHA-256 and not judged anew, which saves a millisecond of every request. That
 weakens nothing: the digest is of the whole token, so another signature or another claim is another token; nothing is kept of
@@ -13,26 +14,28 @@ that signed it is, so that withdrawing a key, and each fetching of the keys (hou
 no token, and says only what the token says: whether the person may come in is asked of the database each time.
 
 It does not decide whether the tenant or the person is known to us; that is services.provisioning. The address in the claims is
-for display only: an identity is (tenant, subject). A tenant of Entra is a GUID and one of Google a domain, so none can pass for
-the other.
+for display only: an identity is (tenant, subject). A tenant of Entra is a GUID, one of Google a domain, and one of an Exchange
+server begins with "exchange:", so none can pass for the other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import jwt
 from jwt.algorithms import RSAAlgorithm
 
 from server import logs
+from server.auth.flow import SignInRefused, is_issuer
 from server.errors import NeedsReauth, SsiError, Transient
 from server.transport import Gateway, raise_for_busy
 
@@ -48,11 +51,12 @@ OFFICE_CLIENTS = frozenset(
 Outlook is in the Teams documentation on extending apps to Outlook)."""
 
 _LEEWAY_S = 60
+_ID_TOKEN_LEEWAY_S = 300  # nobody can sign in on a server whose clock is further off
 _REFETCH_S = 60.0  # at most one look at the authority in this time, whatever is asked for
 _FRESH = timedelta(hours=1)  # a key that Entra withdrew is refused after this
 _STALE = timedelta(hours=24)  # keys serve so long when the authority cannot be reached
 _MAX_TOKEN = 16 * 1024
-_MIN_KEY_BITS = 2048
+MIN_KEY_BITS = 2048
 _REMEMBERED = 5_000  # tokens judged good, the least recently used goes first
 _HEADER = frozenset({"alg", "typ", "kid", "x5t"})
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -64,7 +68,8 @@ _ONLY_SIGNATURE: Any = dict.fromkeys(_OURS, False)  # the rest is checked here, 
 log = logs.get(__name__)
 
 
-Service = Literal["entra", "google"]
+Service = Literal["entra", "google", "exchange", "ssi"]
+"""Whose token somebody calls with. "ssi" are our own pane tokens, which the database knows; no `Verifier` is asked about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Claims:
 
     service: Service  # whose token it is: only Entra's can be exchanged for access to a mailbox
     issuer: str
-    tenant: str  # Entra's tenant id (`tid`), a lower-case GUID, or Google's (`hd`), the domain of a Workspace
-    subject: str  # Entra's object id (`oid`), a lower-case GUID, or Google's account (`sub`)
+    tenant: str  # Entra's tenant id (`tid`), a lower-case GUID; Google's (`hd`), a Workspace's domain; "exchange:<host[:port]>"
+    subject: str  # Entra's object id (`oid`), a lower-case GUID; Google's account (`sub`); Exchange's `msexchuid`
     email: str = field(repr=False)  # may change, may be empty, proves nothing
     name: str = field(repr=False)
     expires_at: datetime
@@ -84,18 +89,34 @@ class Claims:
 class Key:
     public: Any
     issuer: str | None  # the issuer it is good for, may hold {tenantid}; None: any
+    lifetime: tuple[datetime, datetime] | None = None  # of the certificate that it came in; outside of it, it signs nothing
+
+
+class KeySource(Protocol):
+    """Who publishes keys."""
+
+    @property
+    def service(self) -> str:
+        """Its name in the log."""
+
+    def published(self) -> dict[str, Key]:
+        """Return the keys that the service publishes and that are fit, by their names. Raises: Transient, Rejected."""
 
 
 class Issuer(Protocol):
-    """A sign-in service whose tokens are taken. What it gives and takes is unpacked JSON, of which nothing is sure."""
+    """A sign-in service whose tokens are taken. The claims it is given are unpacked JSON, of which nothing is sure."""
 
     service: Service
+    key_member: Literal["kid", "x5t"]  # where the header of its tokens names their key
 
-    def made(self, issuer: str) -> bool:
-        """Say whether a token whose `iss` is this has to be judged by this service's rules."""
+    def made(self, claims: Mapping[str, Any]) -> bool:
+        """Say whether a token that says this has to be judged by this service's rules."""
 
-    def published(self) -> Any:
-        """Return the keys as the service publishes them (RFC 7517, "keys"). Raises: Transient, Rejected."""
+    def published(self) -> dict[str, Key]:
+        """Return the keys that the service publishes and that are fit, by their names. Raises: Transient, Rejected."""
+
+    def times(self, claims: Mapping[str, Any]) -> dict[str, int]:
+        """Return "exp", and "iat" and "nbf" if there are any, in seconds. Raises: NeedsReauth unless they are as they must be."""
 
     def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
         """Return tenant, subject and address. Raises: NeedsReauth unless the claims are those of a token for us."""
@@ -109,6 +130,7 @@ class EntraIssuer:
     """
 
     service: Service = "entra"
+    key_member: Literal["kid", "x5t"] = "kid"
 
     def __init__(
         self,
@@ -125,44 +147,47 @@ class EntraIssuer:
         self._scope = required_scope
         self._clients = clients | {name for name in audience if _GUID.fullmatch(name)}
 
-    def made(self, issuer: str) -> bool:
-        return issuer.startswith(self._authority + "/")
+    def made(self, claims: Mapping[str, Any]) -> bool:
+        return text_of(claims, "iss").startswith(self._authority + "/")
 
-    def published(self) -> Any:
-        metadata = _get(self._gateway, f"{self._authority}/common/v2.0/.well-known/openid-configuration")
+    def published(self) -> dict[str, Key]:
+        metadata = fetch_json(self._gateway, f"{self._authority}/common/v2.0/.well-known/openid-configuration")
         if metadata.get("issuer") != f"{self._authority}/{{tenantid}}/v2.0":
             raise Transient("The sign-in service describes itself by another issuer.")
-        jwks_uri = _text(metadata, "jwks_uri")
+        jwks_uri = text_of(metadata, "jwks_uri")
         if not jwks_uri.startswith(self._authority + "/"):
             raise Transient("The sign-in service keeps its keys elsewhere.")
-        return _get(self._gateway, jwks_uri).get("keys")
+        return _read_keys(fetch_json(self._gateway, jwks_uri))
+
+    def times(self, claims: Mapping[str, Any]) -> dict[str, int]:
+        return read_times(claims, "exp", "iat")
 
     def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
         tenant = self._origin(claims, key)
         self._check_purpose(claims)
-        return tenant, _text(claims, "oid"), _text(claims, "preferred_username")
+        return tenant, text_of(claims, "oid"), text_of(claims, "preferred_username")
 
     def _origin(self, claims: Mapping[str, Any], key: Key) -> str:
         """The issuer must be that of the token's own tenant, and the key must be good for that issuer."""
-        tenant, issuer = _text(claims, "tid"), _text(claims, "iss")
-        if not _GUID.fullmatch(tenant) or not _GUID.fullmatch(_text(claims, "oid")):
-            raise _refused("it names no tenant or person")
+        tenant, issuer = text_of(claims, "tid"), text_of(claims, "iss")
+        if not _GUID.fullmatch(tenant) or not _GUID.fullmatch(text_of(claims, "oid")):
+            raise refused("it names no tenant or person")
         if issuer != f"{self._authority}/{tenant}/v2.0":
-            raise _refused("another issuer made it")
+            raise refused("another issuer made it")
         if key.issuer is not None and key.issuer.replace("{tenantid}", tenant) != issuer:
-            raise _refused("its key belongs to another issuer")
+            raise refused("its key belongs to another issuer")
         return tenant
 
     def _check_purpose(self, claims: Mapping[str, Any]) -> None:
         """An access token for our API, for a person, held by a client that may: no id token, no Graph token, no daemon's."""
-        if _text(claims, "aud") not in self._audience:
-            raise _refused("it was issued for another service")
+        if text_of(claims, "aud") not in self._audience:
+            raise refused("it was issued for another service")
         if claims.get("ver") != "2.0":
-            raise _refused("it is not of version 2.0")
-        if self._scope not in _text(claims, "scp").split(" "):
-            raise _refused("it does not allow to act as the person here")
-        if _text(claims, "azp") not in self._clients:
-            raise _refused("another application holds it")
+            raise refused("it is not of version 2.0")
+        if self._scope not in text_of(claims, "scp").split(" "):
+            raise refused("it does not allow to act as the person here")
+        if text_of(claims, "azp") not in self._clients:
+            raise refused("another application holds it")
 
 
 class GoogleIssuer:
@@ -173,6 +198,7 @@ class GoogleIssuer:
     """
 
     service: Service = "google"
+    key_member: Literal["kid", "x5t"] = "kid"
 
     def __init__(self, gateway: Gateway, *, issuer: str, keys_url: str, audience: frozenset[str]) -> None:
         self._gateway = gateway
@@ -180,28 +206,31 @@ class GoogleIssuer:
         self._keys_url = keys_url
         self._audience = audience - {""}
 
-    def made(self, issuer: str) -> bool:
-        return issuer in self._issuers
+    def made(self, claims: Mapping[str, Any]) -> bool:
+        return text_of(claims, "iss") in self._issuers
 
-    def published(self) -> Any:
-        return _get(self._gateway, self._keys_url).get("keys")
+    def published(self) -> dict[str, Key]:
+        return _read_keys(fetch_json(self._gateway, self._keys_url))
+
+    def times(self, claims: Mapping[str, Any]) -> dict[str, int]:
+        return read_times(claims, "exp", "iat")
 
     def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
-        tenant, subject = _text(claims, "hd"), _text(claims, "sub")
-        if _text(claims, "aud") not in self._audience:
-            raise _refused("it was issued for another service")
+        tenant, subject = text_of(claims, "hd"), text_of(claims, "sub")
+        if text_of(claims, "aud") not in self._audience:
+            raise refused("it was issued for another service")
         if not _DOMAIN.fullmatch(tenant) or not _GOOGLE_ACCOUNT.fullmatch(subject):
-            raise _refused("it names no organization or person")
+            raise refused("it names no organization or person")
         if claims.get("email_verified") is not True:
-            raise _refused("Google has not verified its address")
-        return tenant, subject, _text(claims, "email")
+            raise refused("Google has not verified its address")
+        return tenant, subject, text_of(claims, "email")
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """What is kept of a token that was good: what it says, its times, and the key that signed it."""
 
-    keys: _KeyRing
+    keys: _KeyRing[Issuer]
     kid: str
     key: Key
     times: Mapping[str, int]
@@ -223,7 +252,7 @@ class Verifier:
         Raises: NeedsReauth if it is not good (any more); Transient if its service's keys cannot be fetched.
         """
         if len(bearer) > _MAX_TOKEN or not bearer.isascii():  # an encoding error would carry the token into the log
-            raise _refused("it is not a token")
+            raise refused("it is not a token")
         digest = hashlib.sha256(bearer.encode("ascii")).digest()
         judged = self._recall(digest)
         if judged is None or judged.keys.key(judged.kid) is not judged.key:
@@ -234,14 +263,17 @@ class Verifier:
         return judged.claims
 
     def _judge(self, bearer: str) -> _Judged:
-        kid = _key_id(bearer)
+        header = _header(bearer)
         ring = self._ring_of(bearer)
+        kid = text_of(header, ring.issuer.key_member)
+        if not kid:
+            raise refused("it names no key")
         key = ring.key(kid)
         try:
             claims = jwt.decode(bearer, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE)
         except (jwt.PyJWTError, ValueError) as error:
-            raise _refused("its signature is not good") from error
-        times = _times(claims)
+            raise refused("its signature is not good") from error
+        times = ring.issuer.times(claims)
         self._check_times(times)
         tenant, subject, email = ring.issuer.judge(claims, key)
         said = Claims(
@@ -250,20 +282,17 @@ class Verifier:
             tenant=tenant,
             subject=subject,
             email=email,
-            name=_text(claims, "name"),
+            name=text_of(claims, "name"),
             expires_at=datetime.fromtimestamp(times["exp"], UTC),
         )
         return _Judged(ring, kid, key, times, said)
 
-    def _ring_of(self, bearer: str) -> _KeyRing:
+    def _ring_of(self, bearer: str) -> _KeyRing[Issuer]:
         """Choose by what the token says of itself, of which nothing is trusted but the choice among our own services."""
-        try:
-            claimed = jwt.decode(bearer, options={"verify_signature": False})
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise _refused("it is not a token") from error
-        ring = next((ring for ring in self._rings if ring.issuer.made(_text(claimed, "iss"))), None)
+        claimed = _unverified(bearer)
+        ring = next((ring for ring in self._rings if ring.issuer.made(claimed)), None)
         if ring is None:
-            raise _refused("another issuer made it")
+            raise refused("another issuer made it")
         return ring
 
     def _recall(self, digest: bytes) -> _Judged | None:
@@ -282,9 +311,85 @@ class Verifier:
     def _check_times(self, times: Mapping[str, int]) -> None:
         now = self._now().timestamp()
         if times["exp"] <= now - _LEEWAY_S:
-            raise _refused("it has expired")
-        if times["iat"] > now + _LEEWAY_S or times.get("nbf", 0) > now + _LEEWAY_S:
-            raise _refused("it is not valid yet")
+            raise refused("it has expired")
+        if max(times.get("iat", 0), times.get("nbf", 0)) > now + _LEEWAY_S:
+            raise refused("it is not valid yet")
+
+
+class IdTokens:
+    """Judges the ID tokens that our client `client_id` got from one provider's token endpoint. Thread-safe; it holds the keys.
+
+    An ID token says who signed in, once, to the very flow that asked (OpenID Connect Core 3.1.3.7). It opens nothing here: a
+    Verifier takes none of Entra's, and those of Google only from the add-on's client.
+    """
+
+    def __init__(self, gateway: Gateway, *, keys_url: str, client_id: str, now: Callable[[], datetime]) -> None:
+        self._gateway = gateway
+        self._keys_url = keys_url
+        self._client_id = client_id
+        self._now = now
+        self._ring = _KeyRing(self, now)
+
+    @property
+    def service(self) -> str:
+        return self._keys_url
+
+    def published(self) -> dict[str, Key]:
+        return _read_keys(fetch_json(self._gateway, self._keys_url))
+
+    def verify(self, token: str, *, issuers: Collection[str], nonce: str, since: datetime | None = None) -> Mapping[str, Any]:
+        """Return the claims, of which `iss`, `aud`, `exp`, `iat`, `nonce` and `sub` are sure to be there and to be good.
+
+        `issuers` are the names that the provider may call itself, of which {tenantid} stands for the token's `tid`; `since`:
+        the person must have authenticated after that. Clocks may differ by five minutes.
+
+        Raises: SignInRefused; Transient if the keys cannot be fetched.
+        """
+        try:
+            if len(token) > _MAX_TOKEN or not token.isascii():
+                raise refused("it is not a token")
+            self._check_issuer(_unverified(token), issuers)  # first, so that another provider's key is not looked for
+            claims, key = self._opened(token)
+            tenant = text_of(claims, "tid")
+            if key.issuer is not None and key.issuer.replace("{tenantid}", tenant) != claims["iss"]:
+                raise refused("its key belongs to another issuer")
+            self._check_audience(claims)
+            self._check_times(claims, since)
+        except NeedsReauth as error:
+            raise SignInRefused("token_refused", str(error)) from error
+        if not hmac.compare_digest(text_of(claims, "nonce").encode(), nonce.encode()):
+            raise SignInRefused("nonce_mismatch", "The ID token belongs to another sign-in.")
+        return claims
+
+    def _check_issuer(self, claims: Mapping[str, Any], issuers: Collection[str]) -> None:
+        tenant = text_of(claims, "tid")
+        if not is_issuer(text_of(claims, "iss"), issuers, tenant=tenant if _GUID.fullmatch(tenant) else "(?!)"):
+            raise SignInRefused("issuer_mismatch", "Another issuer made the ID token.")
+
+    def _opened(self, token: str) -> tuple[Mapping[str, Any], Key]:
+        key = self._ring.key(text_of(_header(token), "kid"))
+        try:
+            return jwt.decode(token, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE), key
+        except (jwt.PyJWTError, ValueError) as error:
+            raise refused("its signature is not good") from error
+
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        if claims.get("aud") not in (self._client_id, [self._client_id]) or not self._client_id:
+            raise refused("it was issued for another service")
+        if claims.get("azp", self._client_id) != self._client_id:
+            raise refused("another application holds it")
+        if not 0 < len(text_of(claims, "sub")) <= 255:
+            raise refused("it names no person")
+
+    def _check_times(self, claims: Mapping[str, Any], since: datetime | None) -> None:
+        times, now = read_times(claims, "exp", "iat"), self._now().timestamp()
+        if times["exp"] <= now - _ID_TOKEN_LEEWAY_S:
+            raise refused("it has expired")
+        if times["iat"] > now + _ID_TOKEN_LEEWAY_S or times.get("nbf", 0) > now + _ID_TOKEN_LEEWAY_S:
+            raise refused("it is not valid yet")
+        authenticated = claims.get("auth_time")
+        if since is not None and (type(authenticated) is not int or authenticated < since.timestamp() - _ID_TOKEN_LEEWAY_S):
+            raise refused("the person did not authenticate anew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,10 +398,13 @@ class _Keys:
     fetched_at: datetime
 
 
-class _KeyRing:
-    """The keys of one service, fetched when they are needed and kept for a while. Thread-safe."""
+S = TypeVar("S", bound=KeySource)
 
-    def __init__(self, issuer: Issuer, now: Callable[[], datetime]) -> None:
+
+class _KeyRing(Generic[S]):
+    """The keys of one issuer, fetched when they are needed and kept for a while. Thread-safe."""
+
+    def __init__(self, issuer: S, now: Callable[[], datetime]) -> None:
         self.issuer = issuer
         self._now = now
         self._lock = threading.Lock()
@@ -311,10 +419,13 @@ class _KeyRing:
             if keys is None or self._now() - keys.fetched_at > _FRESH or kid not in keys.by_id:
                 keys = self._look_again(keys)
         if keys is not None and kid in keys.by_id:
-            return keys.by_id[kid]
+            key = keys.by_id[kid]
+            if key.lifetime and not key.lifetime[0] <= self._now() <= key.lifetime[1]:
+                raise refused("its certificate is not valid now")
+            return key
         if self._failure is not None or keys is None:
             raise Transient("The keys of the sign-in service cannot be fetched.", retry_after_s=_REFETCH_S) from self._failure
-        raise _refused("no key of the sign-in service made it")
+        raise refused("no key of the sign-in service made it")
 
     def _look_again(self, keys: _Keys | None) -> _Keys | None:
         """Fetch the keys unless that was just tried; return the usable ones. Hold the lock: one fetch serves all who wait."""
@@ -333,44 +444,56 @@ class _KeyRing:
         return keys
 
     def _fetch(self) -> dict[str, Key]:
-        entries = self.issuer.published()
-        found = dict(filter(None, map(_read_key, entries if isinstance(entries, list) else [])))
+        found = self.issuer.published()
         if not found:
             raise Transient("The sign-in service publishes no keys.")
         return found
 
 
-def _get(gateway: Gateway, url: str) -> dict[str, Any]:
+def fetch_json(gateway: Gateway, url: str) -> dict[str, Any]:
+    """Return what a sign-in service tells of itself. Raises: Transient; Rejected if it is larger than that can be."""
     reply = gateway.send("GET", url, max_bytes=1024 * 1024)
     raise_for_busy(reply, gateway.peer, changes=False)
     try:
         body = json.loads(reply.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if reply.status != 200 or not isinstance(body, dict):
         raise Transient("The sign-in service did not describe itself.")
     return body
 
 
-def _key_id(bearer: str) -> str:
+def _unverified(bearer: str) -> Mapping[str, Any]:
+    """Read what a token says of itself, of which nothing is trusted but the choice among our own services."""
+    try:
+        return jwt.decode(bearer, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise refused("it is not a token") from error
+
+
+def _header(bearer: str) -> dict[str, Any]:
     """Read the header of a token, of which nothing is trusted but the choice among our own keys."""
     try:
         header = jwt.get_unverified_header(bearer)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
-        raise _refused("it is not a token") from error
+        raise refused("it is not a token") from error
     if header.get("alg") != "RS256" or not header.keys() <= _HEADER or header.get("typ", "JWT") != "JWT":
-        raise _refused("its header is not one of the sign-in service")
-    kid = header.get("kid")
-    if not isinstance(kid, str) or not kid:
-        raise _refused("it names no key")
-    return kid
+        raise refused("its header is not one of the sign-in service")
+    return header
 
 
-def _times(claims: Mapping[str, Any]) -> dict[str, int]:
+def read_times(claims: Mapping[str, Any], *needed: str) -> dict[str, int]:
+    """Raises: NeedsReauth unless all that are needed are there, and each is a number of seconds that can be meant."""
     times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
-    if not {"exp", "iat"} <= times.keys() or not all(type(value) is int and 0 < value < 2**40 for value in times.values()):
-        raise _refused("its times are missing or malformed")
+    if not times.keys() >= set(needed) or not all(type(value) is int and 0 < value < 2**40 for value in times.values()):
+        raise refused("its times are missing or malformed")
     return times
+
+
+def _read_keys(document: Mapping[str, Any]) -> dict[str, Key]:
+    """Return the keys of a JWK set (RFC 7517)."""
+    entries = document.get("keys")
+    return dict(filter(None, map(_read_key, entries if isinstance(entries, list) else [])))
 
 
 def _read_key(entry: Any) -> tuple[str, Key] | None:
@@ -384,15 +507,17 @@ def _read_key(entry: Any) -> tuple[str, Key] | None:
     except (jwt.PyJWTError, ValueError, KeyError):
         return None
     issuer = entry.get("issuer")
-    if public.key_size < _MIN_KEY_BITS or not (issuer is None or isinstance(issuer, str)):
+    if public.key_size < MIN_KEY_BITS or not (issuer is None or isinstance(issuer, str)):
         return None
     return entry["kid"], Key(public, issuer)
 
 
-def _text(claims: Mapping[str, Any], name: str) -> str:
+def text_of(claims: Mapping[str, Any], name: str) -> str:
+    """Return a member that is a text, "" for any other and for none."""
     value = claims.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _refused(why: str) -> NeedsReauth:
+def refused(why: str) -> NeedsReauth:
+    """Return the refusal of a token; `why` goes on after a colon and tells nothing that the token holds."""
     return NeedsReauth(f"The sign-in is not valid here: {why}. Please sign in again.")

@@ -1,29 +1,54 @@
-"""The token endpoints of sign-in services: Microsoft Entra's, through msal (on-behalf-of and refresh), and Google's (refresh).
+"""Our clients at the sign-in services of mailboxes: Microsoft Entra's, through msal, and Google's.
 
-msal keeps refresh tokens to itself, in its token cache; each call here gets a fresh application with a fresh cache, from which
-the refresh token is read, so nothing is shared between users. msal's transport is our Gateway: proxy, authorities and errors
-are the same as everywhere. Google needs one form and one answer, so no library. Keeping and sharing of tokens is the
-TokenVault's business.
+Both sign people in by authorisation code (flow) and refresh what that gave; Entra also exchanges a token for our API (on behalf
+of). msal keeps refresh tokens to itself, in its token cache; each call here gets a fresh application with a fresh cache, from
+which the refresh token is read, so nothing is shared between users. msal's transport is our Gateway: proxy, authorities and
+errors are the same as everywhere. ID tokens it does not get to see: it would believe them, and we do not. Keeping and sharing of
+tokens is the TokenVault's business.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol
 
 import msal
 
 from server import logs
+from server.auth.flow import (
+    LATER,
+    MAX_BYTES,
+    OUR_CREDENTIALS,
+    Begun,
+    Granted,
+    Kept,
+    SignInRefused,
+    Tokens,
+    check_granted,
+    code_in,
+    readable,
+    refusal,
+    tokens_in,
+)
+from server.auth.identity import IdTokens
+from server.auth.oidc import CodeClient, person_in
 from server.errors import NeedsReauth, Rejected, Transient
-from server.transport import Gateway, Reply, raise_for_busy
+from server.transport import Gateway, Reply
+
+PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The tenant of all personal Microsoft accounts, those of Outlook.com among them (Entra access-tokens page; outlook.md 2.3)."""
 
 _METADATA_LIFE = timedelta(hours=24)
 _CACHED_TENANTS = 1000
-_MAX_BYTES = 1024 * 1024  # of an answer; tokens and metadata have a few kB
+_ANY_TENANT = frozenset({"common", "organizations"})
+_TENANT = re.compile(r"common|organizations|consumers|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OF_EVERY_SIGN_IN = frozenset({"openid", "profile", "offline_access"})  # msal adds them, and wants to be the one who does
+_ID_TOKEN = "unjudged_id_token"  # noqa: S105  # what an ID token is called where msal does not look for one
 
 log = logs.get(__name__)
 
@@ -37,18 +62,6 @@ _REASONS = {
     700082: "The sign-in to Microsoft 365 was not used for too long.",
 }
 _ASK_PERSON = frozenset({"invalid_grant", "interaction_required", "consent_required", "login_required"})
-_OUR_CREDENTIALS = frozenset({"invalid_client", "unauthorized_client"})
-_LATER = frozenset({"temporarily_unavailable", "server_error"})
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What the token endpoint gave."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str | None = field(repr=False)  # None: the one used stays good
-    expires_at: datetime  # of the access token
-    scopes: frozenset[str]  # as granted
 
 
 class SignIn(Protocol):
@@ -62,9 +75,12 @@ class SignIn(Protocol):
         Raises: NeedsReauth if the person must sign in or consent; Transient; Rejected if the service finds our request wrong.
         """
 
+    def revoke(self, refresh_token: str) -> None:
+        """Implements CodeFlow."""
+
 
 class Entra:
-    """Our application at Microsoft's sign-in service. Thread-safe.
+    """Our application at Microsoft's sign-in service. Implements SignIn and CodeFlow. Thread-safe.
 
     `authority` is the sign-in origin without tenant.
     """
@@ -74,7 +90,10 @@ class Entra:
         self._client_id = client_id
         self._client_secret = client_secret
         self._now = now
-        self._http = _MsalHttp(gateway, now)
+        self._http = _MsalHttp(gateway, now, self._check_described)
+        self._client = CodeClient(client_id, client_secret, gateway, whose="Microsoft")
+        keys_url = f"{self._authority}/common/discovery/v2.0/keys"  # those of every tenant
+        self._id_tokens = IdTokens(gateway, keys_url=keys_url, client_id=client_id, now=now)
 
     def __repr__(self) -> str:
         return f"<Entra {self._client_id} at {self._authority}>"
@@ -93,9 +112,63 @@ class Entra:
         """Implements SignIn; mostly there is a new refresh token."""
         return self._ask(tenant, lambda app: app.acquire_token_by_refresh_token(refresh_token, list(scopes)))
 
+    def begin(
+        self, *, redirect_uri: str, scopes: Iterable[str], tenant: str = "", login_hint: str = "", fresh: bool = False
+    ) -> Begun:
+        """Implements CodeFlow. `tenant` is a tenant id (lower case), or "organizations", "consumers" (personal accounts, those of
+        Outlook.com among them) or "common" (the default: both).
+        """
+        place = tenant or "common"
+        if not _TENANT.fullmatch(place):
+            raise Rejected("Microsoft's sign-in service has no such organization.")
+        kept = Kept.new(redirect_uri, sorted({*scopes} - _OF_EVERY_SIGN_IN), tenant=place, fresh=fresh, now=self._now())
+        # msal's own way to make the address warns unless the answer comes as a POST, which a cookie of ours would not go with.
+        url = self._client.url(
+            self._application(place, _Given()).authority.authorization_endpoint,
+            kept,
+            " ".join(sorted({*kept.scopes} | _OF_EVERY_SIGN_IN)),
+            response_mode="query",
+            prompt="login" if fresh else "select_account",  # or whoever is signed in already would be taken
+            login_hint=login_hint,
+            max_age="0" if fresh else "",
+        )
+        return Begun(url, kept.state, kept.to_json())
+
+    def finish(self, kept: str, answer: Mapping[str, str]) -> Granted:
+        """Implements CodeFlow. Guests, who have no mailbox where they are guests, are refused."""
+        ours = Kept.from_json(kept)
+        issuers = self._issuers(ours.tenant)
+        code = code_in(answer, ours, whose="Microsoft", issuers=issuers)
+        flow = {"state": ours.state, "redirect_uri": ours.redirect_uri, "scope": [*ours.scopes, *_OF_EVERY_SIGN_IN]}
+        flow |= {"code_verifier": ours.verifier}
+        cache, asked_at = _Given(), self._now()
+        app = self._application(ours.tenant, cache)
+        given = app.acquire_token_by_auth_code_flow(flow, {"state": ours.state, "code": code})
+        if "error" in given:
+            raise refusal(given, "Microsoft", redeeming=True)
+        claims = self._id_tokens.verify(given.get(_ID_TOKEN, ""), issuers=issuers, nonce=ours.nonce, since=ours.must_be_since)
+        tenant, subject = str(claims["tid"]), claims.get("oid")
+        if not isinstance(subject, str) or not _TENANT.fullmatch(subject):
+            raise SignInRefused("token_refused", "The ID token of Microsoft names no person.")
+        # `idp` is there when somebody else than the tenant vouches for the account (id-token-claims-reference page).
+        if tenant not in str(claims.get("idp", tenant)) or (tenant == PERSONAL_TENANT and ours.tenant == "organizations"):
+            raise SignInRefused("account_unusable", "The account belongs to another organization, or to none.")
+        tokens = replace(tokens_in(given, asked_at, whose="Microsoft", scopes=ours.scopes), refresh_token=cache.refresh_token)
+        check_granted(tokens.scopes, ours.scopes, "Microsoft")
+        return Granted(person_in(claims, tenant=tenant, subject=subject, address="preferred_username"), tokens)
+
+    def revoke(self, refresh_token: str) -> None:
+        """Implements CodeFlow. Entra has no such call for one token: Graph's revokeSignInSessions ends all of a person's."""
+
     def _ask(self, tenant: str, question: Callable[[Any], dict[str, Any]]) -> Tokens:
-        cache, asked_at = msal.TokenCache(), self._now()
-        app = msal.ConfidentialClientApplication(
+        cache, asked_at = _Given(), self._now()
+        answer = question(self._application(tenant, cache))
+        if "error" in answer:
+            _raise_for(answer)
+        return replace(tokens_in(answer, asked_at, whose="Microsoft", scopes=()), refresh_token=cache.refresh_token)
+
+    def _application(self, tenant: str, cache: _Given) -> Any:
+        return msal.ConfidentialClientApplication(
             self._client_id,
             client_credential=self._client_secret,
             authority=f"{self._authority}/{tenant}",
@@ -103,31 +176,51 @@ class Entra:
             http_client=self._http,
             token_cache=cache,
         )
-        answer = question(app)
-        if "error" in answer:
-            _raise_for(answer)
-        refresh_tokens = list(cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN))
-        return Tokens(
-            access_token=answer["access_token"],
-            refresh_token=refresh_tokens[0]["secret"] if refresh_tokens else None,
-            expires_at=asked_at + timedelta(seconds=int(answer["expires_in"])),
-            scopes=frozenset(answer.get("scope", "").split()),
-        )
+
+    def _issuers(self, tenant: str) -> Collection[str]:
+        """Return what the service calls itself at a tenant's endpoints; {tenantid} where accounts of many sign in."""
+        name = "{tenantid}" if tenant in _ANY_TENANT else PERSONAL_TENANT if tenant == "consumers" else tenant
+        return (f"{self._authority}/{name}/v2.0",)
+
+    def _check_described(self, url: str, metadata: Mapping[str, Any]) -> None:
+        """Raises: SignInRefused unless the metadata at this address name the issuer asked for, and stay with our authority."""
+        tenant = url.removeprefix(f"{self._authority}/").partition("/")[0]
+        endpoints = [str(metadata.get(name)) for name in ("authorization_endpoint", "token_endpoint")]
+        is_ours = all(endpoint.startswith(f"{self._authority}/") for endpoint in endpoints)
+        if metadata.get("issuer") not in self._issuers(tenant) or not is_ours:
+            raise SignInRefused("issuer_mismatch", "Microsoft's sign-in service describes itself by another issuer.")
 
 
 class Google:
-    """Our OAuth client at Google. Thread-safe.
+    """Our OAuth client at Google. Implements SignIn and CodeFlow. Thread-safe.
 
     A refresh has no new refresh token in its answer; a grant that ended for whatever reason (revoked, unused for six months,
     password changed, ended by the organization) is one `invalid_grant` (gmail.md 5).
     """
 
-    def __init__(self, token_url: str, client_id: str, client_secret: str, gateway: Gateway, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        gateway: Gateway,
+        now: Callable[[], datetime],
+        *,
+        auth_url: str = "https://accounts.google.com/o/oauth2/v2/auth",
+        revoke_url: str = "https://oauth2.googleapis.com/revoke",
+        keys_url: str = "https://www.googleapis.com/oauth2/v3/certs",
+        issuer: str = "https://accounts.google.com",
+    ) -> None:
         self._token_url = token_url
         self._client_id = client_id
         self._client_secret = client_secret
         self._gateway = gateway
         self._now = now
+        self._auth_url = auth_url
+        self._revoke_url = revoke_url
+        self._issuers = (issuer, issuer.removeprefix("https://"))  # a token may have either (OpenID Connect page)
+        self._client = CodeClient(client_id, client_secret, gateway, whose="Google")
+        self._id_tokens = IdTokens(gateway, keys_url=keys_url, client_id=client_id, now=now)
 
     def __repr__(self) -> str:
         return f"<Google {self._client_id} at {self._token_url}>"
@@ -138,8 +231,8 @@ class Google:
         form |= {"client_id": self._client_id, "client_secret": self._client_secret}
         asked_at = self._now()
         # Not a write in the Gateway's sense: the refresh token stays good, so an exchange whose answer was lost may be repeated.
-        reply = self._gateway.send("POST", self._token_url, data=form, max_bytes=_MAX_BYTES, is_write=False)
-        answer = _readable(reply, self._gateway.peer, "Google")
+        reply = self._gateway.send("POST", self._token_url, data=form, max_bytes=MAX_BYTES, is_write=False)
+        answer = readable(reply, self._gateway.peer, "Google")
         if "error" in answer:
             self._refuse(answer)
         token, life = answer.get("access_token"), answer.get("expires_in")
@@ -150,15 +243,55 @@ class Google:
             raise NeedsReauth("Google was not allowed to give this product all that it needs of the mailbox.")
         return Tokens(token, None, asked_at + timedelta(seconds=life), granted)
 
+    def begin(
+        self, *, redirect_uri: str, scopes: Iterable[str], tenant: str = "", login_hint: str = "", fresh: bool = False
+    ) -> Begun:
+        """Implements CodeFlow. `tenant` is the domain of a Workspace whose accounts are offered; any may be chosen.
+
+        Lasting access comes only with a fresh consent, which the page asks for each time.
+        """
+        kept = Kept.new(redirect_uri, scopes, tenant=tenant, fresh=fresh, now=self._now())
+        url = self._client.url(
+            self._auth_url,
+            kept,
+            " ".join(dict.fromkeys(("openid", "email", "profile", *kept.scopes))),
+            access_type="offline",
+            prompt="select_account consent",  # it knows no "login"
+            include_granted_scopes="true",
+            login_hint=login_hint,
+            hd=tenant,
+            max_age="0" if fresh else "",
+        )
+        return Begun(url, kept.state, kept.to_json())
+
+    def finish(self, kept: str, answer: Mapping[str, str]) -> Granted:
+        """Implements CodeFlow. People choose on Google's page what they allow: a grant that lacks a scope is refused."""
+        ours = Kept.from_json(kept)
+        code = code_in(answer, ours, whose="Google", issuers=self._issuers)
+        asked_at = self._now()
+        given = self._client.redeem(self._token_url, code, ours)
+        claims = self._id_tokens.verify(
+            given.get("id_token", ""), issuers=self._issuers, nonce=ours.nonce, since=ours.must_be_since
+        )
+        tokens = tokens_in(given, asked_at, whose="Google", scopes=ours.scopes)
+        check_granted(tokens.scopes, ours.scopes, "Google")
+        return Granted(person_in(claims, tenant=str(claims.get("hd", "")), subject=claims["sub"]), tokens)
+
+    def revoke(self, refresh_token: str) -> None:
+        """Implements CodeFlow. It ends all that the person ever granted to this client."""
+        reply = self._client.revoke(self._revoke_url, refresh_token)
+        if not reply.is_success and readable(reply, self._gateway.peer, "Google").get("error") != "invalid_token":
+            raise Rejected("Google's sign-in service does not revoke the token.")
+
     def _refuse(self, answer: Mapping[str, Any]) -> NoReturn:
         """Translate an error answer (RFC 6749 section 5.2)."""
         error = str(answer["error"])[:40]
         if error in _ASK_PERSON:
             raise NeedsReauth("The permission to use the Google mailbox has ended.")
-        if error in _LATER:
+        if error in LATER:
             raise Transient("Google's sign-in service is not available right now.")
         log.error("sign-in service refuses us", error=error)
-        if error in _OUR_CREDENTIALS:
+        if error in OUR_CREDENTIALS:
             raise Transient("Google's sign-in service does not accept this server; its administrator must renew its secret.")
         raise Rejected("Google's sign-in service refuses the request.")
 
@@ -169,10 +302,10 @@ def _raise_for(answer: Mapping[str, Any]) -> NoReturn:
     if error in _ASK_PERSON:
         reason = next((_REASONS[n] for n in numbers if n in _REASONS), "The sign-in to Microsoft 365 is no longer good.")
         raise NeedsReauth(f"{reason} Please sign in again.", claims=answer.get("claims"))
-    if error in _LATER:
+    if error in LATER:
         raise Transient("Microsoft's sign-in service is not available right now.")
     log.error("sign-in service refuses us", error=error, number=numbers[0], trace=answer.get("trace_id"))
-    if error in _OUR_CREDENTIALS:
+    if error in OUR_CREDENTIALS:
         raise Transient("Microsoft's sign-in service does not accept this server; its administrator must renew its secret.")
     raise Rejected(f"Microsoft's sign-in service refuses the request ({error}, {numbers[0]}).")
 
@@ -192,9 +325,12 @@ class _Response:
 class _MsalHttp:
     """msal's http_client over our Gateway. An answer that is not JSON never reaches msal, which would log its text."""
 
-    def __init__(self, gateway: Gateway, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, gateway: Gateway, now: Callable[[], datetime], check_described: Callable[[str, Mapping[str, Any]], None]
+    ) -> None:
         self._gateway = gateway
         self._now = now
+        self._check_described = check_described  # raises for metadata that are not good
         self._lock = threading.Lock()
         self._metadata: dict[str, tuple[datetime, _Response]] = {}
 
@@ -208,7 +344,7 @@ class _MsalHttp:
     ) -> _Response:
         # Not a write in the Gateway's sense: on-behalf-of changes nothing, and Entra leaves a refresh token good when it is
         # used (refresh-tokens page), so an exchange whose answer was lost may simply be repeated.
-        reply = self._gateway.send("POST", url, params=params, data=data, headers=headers, max_bytes=_MAX_BYTES, is_write=False)
+        reply = self._gateway.send("POST", url, params=params, data=data, headers=headers, max_bytes=MAX_BYTES, is_write=False)
         return self._judged(reply)
 
     def get(
@@ -219,9 +355,10 @@ class _MsalHttp:
             kept = self._metadata.get(url)
         if kept is not None and kept[0] > self._now():
             return kept[1]
-        response = self._judged(self._gateway.send("GET", url, params=params, headers=headers, max_bytes=_MAX_BYTES))
+        response = self._judged(self._gateway.send("GET", url, params=params, headers=headers, max_bytes=MAX_BYTES))
         if response.status_code != 200:
             raise Rejected("Microsoft's sign-in service does not know the organization.")
+        self._check_described(url, json.loads(response.text))
         with self._lock:
             if len(self._metadata) >= _CACHED_TENANTS:
                 self._metadata.clear()
@@ -232,17 +369,21 @@ class _MsalHttp:
         """Nothing to close; the Gateway is shared."""
 
     def _judged(self, reply: Reply) -> _Response:
-        _readable(reply, self._gateway.peer, "Microsoft")
-        return _Response(reply.status, reply.content.decode(), dict(reply.headers))
+        answer = readable(reply, self._gateway.peer, "Microsoft")
+        if "id_token" in answer:
+            answer[_ID_TOKEN] = answer.pop("id_token")
+        return _Response(reply.status, json.dumps(answer), dict(reply.headers))
 
 
-def _readable(reply: Reply, peer: str, whose: str) -> dict[str, Any]:
-    """Return the JSON object that a sign-in service answered with, be it an error. Raises: Transient if it is none."""
-    raise_for_busy(reply, peer, changes=False)
-    try:
-        answer = json.loads(reply.content.decode())
-    except ValueError:
-        answer = None
-    if reply.status >= 500 or not isinstance(answer, dict):
-        raise Transient(f"{whose}'s sign-in service sent an answer that cannot be read.")
-    return answer
+class _Given(msal.TokenCache):  # type: ignore[misc]  # msal has no types
+    """Stands where msal has its token cache, and keeps of what comes only the refresh token, which msal shows nowhere else.
+
+    The cache itself logs what it adds, code and verifier included.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refresh_token: str | None = None
+
+    def add(self, event: Mapping[str, Any], now: float | None = None) -> None:
+        self.refresh_token = event["response"].get("refresh_token") or None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import BoundedSemaphore
+from typing import Literal, Protocol
 
-from server.auth import TokenVault
+from server.auth import ExchangeLogin, TokenVault
+from server.auth.flow import CodeFlow
 from server.auth.identity import Claims, Verifier
 from server.c4c import C4C, DeepLinks
 from server.mail import Capability, Mailbox
+from server.mail.smtp import Letter
 from server.services.lookup_cache import LookupCache
 from server.store import Connection, Store
 from server.store import Principal as Principal
@@ -41,6 +44,31 @@ class Limits:
     failed_sign_ins_per_minute: int = 0  # from one network address
 
 
+class ExchangeDoor(Protocol):
+    """What is found out about an Exchange server before a login is kept."""
+
+    def discover(self, address: str, login: ExchangeLogin) -> str:
+        """Return the EWS URL of a mailbox. Raises: as server.mail.exchange.autodiscover.discover."""
+
+    def scheme(self, url: str) -> Literal["ntlm", "basic"]:
+        """Return how the server signs people in. Raises: Rejected if it is none that we can; Transient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """How people sign in elsewhere, and how a new key is tried before it is kept."""
+
+    identity_provider: Callable[[Tenant], CodeFlow]  # a tenant's own
+    c4c_by_password: Callable[[Tenant, str, str], C4C]  # as a user with this password
+    flows: Mapping[str, CodeFlow]  # service of the wizard -> its sign-in
+    flow_scopes: Mapping[str, tuple[str, ...]]  # what is asked for there
+    origins: Mapping[str, str]  # and where its pages are
+    mailbox_scopes: Mapping[Provider, tuple[str, ...]]  # what the mailbox then is used with
+    try_mailbox: Callable[[Provider, str, str | ExchangeLogin], Mailbox]  # at an address, with an access token or a login
+    exchange: ExchangeDoor
+    consumer_domains: frozenset[str]  # of Microsoft's mailboxes for everybody
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """What use cases receive; built once, in wiring."""
@@ -59,6 +87,9 @@ class Deps:
     cache: LookupCache
     background: Executor  # carries work that outlives its request
     mail_scopes: tuple[str, ...]
+    doors: Doors
+    public_url: str  # origin of our own pages, for links in mails
+    send_mail: Callable[[Letter], None] | None = None  # by the operator's mail server; None: there is none
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
     large: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(LARGE_AT_ONCE))
     """Places for large messages, which cost memory: a save holds one while it has such a message."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from server.errors import Forbidden, NeedsReauth, RateLimited, Transient
+from server.auth.identity import Claims
+from server.errors import AlreadyExists, Forbidden, InvalidInput, NeedsReauth, RateLimited, Transient
 from server.mail import Mailbox
 from server.services import Caller, Deps, Principal
+from server.services.signing_in import PANE_PREFIX, pane_caller
 from server.store import Connection, Provider
 
-IMPERSONATION = "exchange_impersonation"
+IMPERSONATION: Final = "exchange_impersonation"
 _PROVIDERS: Mapping[str, Provider] = {
     "office365": "graph",
     "exchange_direct": "exchange",
@@ -29,19 +31,70 @@ class Refusal(NamedTuple):
 
 
 def identify(deps: Deps, bearer: str) -> Caller:
-    """Return who sends this access token.
+    """Return who sends this token: a sign-in service's, or our own for a pane.
+
+    Under Exchange Impersonation somebody who was never seen is found by the address in Entra's token, once; from then on only
+    the id in it counts.
 
     Raises: NeedsReauth for a token that is not good; Forbidden with code `not_provisioned` for a person who is not set up,
-    naming whom to ask where that is known; Transient when the token cannot be checked right now.
+    naming whom to ask where that is known, and with code `not_linked` for somebody of an Exchange server who has to say once who
+    they are; Transient when the token cannot be checked right now.
     """
+    if bearer.startswith(PANE_PREFIX):
+        return _pane(deps, bearer)
     claims = deps.verifier.verify(bearer)
     with deps.store.transaction(reading=True) as tx:
         principal = tx.principal(claims.tenant, claims.subject)
         contact = None if principal else tx.admin_contact_for(claims.tenant)
+    if principal is None and claims.service == "entra" and contact is not None:
+        principal = _matched_by_address(deps, claims)
+    if principal is None and claims.service == "exchange" and contact is not None:
+        raise Forbidden("Say once who you are in SAP Cloud for Customer, by signing in there.", code="not_linked")
     if principal is None:
         ask = f"your administrator, {contact}" if contact else "your administrator"
         raise Forbidden(f"You are not set up for SAP Cloud for Customer yet. Ask {ask}.", code="not_provisioned")
     return Caller(principal, claims, bearer)
+
+
+def _pane(deps: Deps, token: str) -> Caller:
+    with deps.store.transaction(reading=True) as tx:
+        principal, until = pane_caller(tx, token, deps.now())
+    if principal is None:
+        raise NeedsReauth("The sign-in of this sidebar is over. Please sign in again.")
+    user = principal.user
+    return Caller(principal, Claims("ssi", "", "", user.id, user.email, user.name, until), token)
+
+
+def _matched_by_address(deps: Deps, claims: Claims) -> Principal | None:
+    """Bind an identity to the one person it can be, if there is exactly one."""
+    with deps.store.transaction() as tx:
+        found = tx.unbound_users(claims.tenant, claims.email, IMPERSONATION) if claims.email else []
+        if len(found) != 1 or tx.identity_owner(claims.tenant, claims.subject) is not None:
+            return None
+        (user,) = found
+        tx.bind_identity(user.tenant_id, user.id, claims.tenant, claims.subject)
+        tx.record("identity.match", deps.now(), tenant_id=user.tenant_id, user_id=user.id, issuer_tenant=claims.tenant)
+        return tx.principal_of(user.id)
+
+
+def link(deps: Deps, caller: Caller, token: str) -> None:
+    """Bind the Exchange identity token of a mail client to the person who signed in by the dialog there.
+
+    Raises: NeedsReauth for a token that is not good; Forbidden if it is somebody else's, or of a server that the tenant does not
+    admit; InvalidInput for another service's token.
+    """
+    claims, user = deps.verifier.verify(token), caller.principal.user
+    if claims.service != "exchange" or caller.claims.service != "ssi":
+        raise InvalidInput("token", "Only an Exchange identity token is linked, to somebody who signed in by the dialog.")
+    with deps.store.transaction() as tx:
+        owner = tx.identity_owner(claims.tenant, claims.subject)
+        if owner == user.id:
+            return
+        if owner is not None or not tx.admits(user.tenant_id, claims.tenant):
+            contact = caller.principal.organization.admin_contact
+            raise Forbidden(f"This mailbox belongs to somebody else here. Ask your administrator, {contact}.", code="not_yours")
+        tx.bind_identity(user.tenant_id, user.id, claims.tenant, claims.subject)
+        tx.record("identity.link", deps.now(), tenant_id=user.tenant_id, user_id=user.id, issuer_tenant=claims.tenant)
 
 
 def mailbox_connection(deps: Deps, caller: Caller, *, anew: bool = False) -> Connection:
@@ -57,24 +110,50 @@ def mailbox_connection(deps: Deps, caller: Caller, *, anew: bool = False) -> Con
     provider = connection.provider if connection else provider_of(principal)
     is_ours_to_make = provider == "graph" and caller.claims.service == "entra"  # no other service's token may reach Microsoft
     if connection is None and (is_ours_to_make or principal.organization.access_type == IMPERSONATION):
-        with deps.store.transaction() as tx:
-            connection = tx.put_connection(principal.user, provider, principal.user.email, caller.claims.tenant, deps.now())
+        connection = _made(deps, caller, provider)
     if connection is None:
-        raise not_connected("Your mailbox is not connected.")
+        raise not_connected(principal, "Your mailbox is not connected.")
     if connection.state == "suspended":
         contact = principal.organization.admin_contact
         raise NeedsReauth(f"Your mailbox connection is suspended. Ask your administrator, {contact}.", connection=connection.id)
+    if connection.state == "disconnected":
+        raise not_connected(principal, connection.reason or "Your mailbox is not connected.")
     if provider != "graph":
         if connection.state == "needs_reauth":
-            raise not_connected(connection.reason)
+            raise not_connected(principal, connection.reason)
         return connection
     if anew or connection.credentials is None or connection.state == "needs_reauth":
         if caller.claims.service != "entra":  # no other service's token may reach Microsoft
-            raise not_connected("Your mailbox is not connected.")
+            raise not_connected(principal, connection.reason or "Your mailbox is not connected.")
         deps.vault.adopt(connection, caller.assertion, deps.mail_scopes)
         with deps.store.transaction(reading=True) as tx:
             connection = tx.connection(connection.id)
     return connection
+
+
+def _made(deps: Deps, caller: Caller, provider: Provider) -> Connection:
+    """Make the connection of somebody whose own token, or whose organization's service account, opens the mailbox.
+
+    A token opens its owner's mailbox alone, and an identity belongs to one user; an account that opens all does not tell whose
+    each is. Raises: Forbidden.
+    """
+    user, claims = caller.principal.user, caller.claims
+    try:
+        with deps.store.transaction() as tx:
+            connection = tx.put_connection(user, provider, user.email, claims.tenant, deps.now())
+            if provider != "graph":
+                tx.claim_mailbox(connection, user.email, None)
+            return connection
+    except AlreadyExists as error:
+        raise not_connected(caller.principal, str(error)) from error
+
+
+def sidebar_seen(deps: Deps, principal: Principal) -> None:
+    """Remember that the sidebar works for the person's connected mailbox: the settings show it."""
+    connection = own_connection(deps, principal)
+    if connection is not None and connection.state == "active":
+        with deps.store.transaction() as tx:
+            tx.sidebar_seen(principal.user.id, deps.now())
 
 
 def own_connection(deps: Deps, principal: Principal) -> Connection | None:
@@ -82,7 +161,8 @@ def own_connection(deps: Deps, principal: Principal) -> Connection | None:
     with deps.store.transaction(reading=True) as tx:
         connections = tx.connections_of(principal.user.id)
     wanted = _PROVIDERS.get(principal.organization.access_type)
-    return next((c for c in connections if wanted in (None, c.provider)), None)
+    found = [c for c in connections if c.provider == wanted or (wanted is None and c.provider in _PROVIDERS.values())]
+    return next((c for c in found if c.state != "disconnected"), found[0] if found else None)
 
 
 def provider_of(principal: Principal) -> Provider:
@@ -114,11 +194,16 @@ def way_out(connection: Connection, error: NeedsReauth) -> Refusal:
     """Return what to tell somebody whose save waits for a person."""
     if connection.provider == "graph":
         return Refusal("needs_sign_in", "Sign in again, then press Retry.")
-    return Refusal("mailbox_not_connected", f"{error} The mailbox has to be connected again; then press Retry.")
+    return Refusal("mailbox_not_connected", f"{error} Connect the mailbox in User Settings, then press Retry.")
 
 
-def not_connected(reason: str) -> Forbidden:
-    return Forbidden(f"{reason} The mailbox has to be connected again.", code="mailbox_not_connected")
+def not_connected(principal: Principal, reason: str) -> Forbidden:
+    """Say that the mailbox cannot be used and who can mend that: its owner, but for one that a service account opens."""
+    organization = principal.organization
+    step = "Connect it in User Settings."
+    if organization.access_type == IMPERSONATION:
+        step = f"Ask your administrator, {organization.admin_contact}."
+    return Forbidden(f"{reason} {step}", code="mailbox_not_connected")
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, Material]
             return connection, _read(deps, mailbox, item.id, item.id_form, patience_s)
     except NeedsReauth as error:
         if connection.provider != "graph":  # there the caller's own sign-in is no key to the mailbox
-            raise not_connected(str(error)) from error
+            raise not_connected(caller.principal, str(error)) from error
         connection = mailbox_connection(deps, caller, anew=True)
         with asking_mailbox(deps, connection) as mailbox:
             return connection, _read(deps, mailbox, item.id, item.id_form, patience_s)

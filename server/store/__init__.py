@@ -249,6 +249,11 @@ class AddressScan:
     fence: int
 
 
+def account_key(provider: str, account: str) -> str:
+    """Return by what a mailbox is known to be the same one; `account` is the provider's id of it."""
+    return f"{provider}:{account}"[:400]
+
+
 def new_id() -> str:
     return secrets.token_hex(16)
 
@@ -319,9 +324,14 @@ class Transaction:
         self._insert(
             t.tenant, id=tenant_id, name=name, wrapped_key=wrapped_key, c4c=asdict(c4c), c4c_secrets=None, created_at=now
         )
-        for issuer_tenant in identity_tenants:
-            self._insert(t.identity_tenant, issuer_tenant=issuer_tenant, tenant_id=tenant_id)
+        self.admit(tenant_id, identity_tenants)
         return tenant_id
+
+    def admit(self, tenant_id: str, identity_tenants: Iterable[str]) -> None:
+        """Let people of these identity tenants be people of the tenant. Raises: Conflict if one is admitted elsewhere."""
+        for issuer_tenant in identity_tenants:
+            if not self.admits(tenant_id, issuer_tenant):
+                self._insert(t.identity_tenant, issuer_tenant=issuer_tenant, tenant_id=tenant_id)
 
     def set_c4c(self, tenant_id: str, c4c: C4CSettings, sealed_secrets: bytes | None) -> None:
         """Replace how the tenant is reached; None leaves the secrets as they are."""
@@ -340,6 +350,15 @@ class Transaction:
 
     def wrapped_key(self, tenant_id: str) -> bytes:
         return bytes(self._one(queries.WRAPPED_KEY, "There is no such tenant.", tenant_id=tenant_id)[0])
+
+    def wrapped_keys(self) -> dict[str, bytes]:
+        """Return every tenant's wrapped key by the tenant's id."""
+        return {row.id: bytes(row.wrapped_key) for row in self._db.execute(sa.select(t.tenant.c.id, t.tenant.c.wrapped_key))}
+
+    def rewrap(self, tenant_id: str, old: bytes, new: bytes) -> bool:
+        """Put the same data key, wrapped anew, in place of `old`; return whether `old` was still there."""
+        where = sa.and_(t.tenant.c.id == tenant_id, t.tenant.c.wrapped_key == old)
+        return self._db.execute(t.tenant.update().where(where).values(wrapped_key=new)).rowcount == 1
 
     def put_organization(
         self, tenant_id: str, name: str, access_type: str, admin_contact: str, profile: Profile, ews_url: str | None = None
@@ -525,7 +544,7 @@ class Transaction:
 
         Raises: AlreadyExists if it belongs to another one.
         """
-        key = None if account is None else f"{connection.provider}:{account}"[:400]
+        key = None if account is None else account_key(connection.provider, account)
         values = {"mailbox_key": mailbox.lower(), "mailbox": mailbox} | ({} if key is None else {"account_key": key})
         try:
             with self._db.begin_nested():
@@ -563,12 +582,15 @@ class Transaction:
         self._drop_notices(connection_id)
 
     def give_up(self, connection_id: str, fence: int, reason: str, now: datetime) -> None:
-        """Note that a person is needed, and owe them a mail about it, unless that was known or the fence is stale."""
+        """Note that a person is needed, and owe them a mail unless that was known; nothing if the fence is stale."""
         c = t.connection.c
-        where = sa.and_(c.id == connection_id, c.fence == fence, c.state == "active")
+        held = sa.and_(c.id == connection_id, c.fence == fence)
         values = {"state": "needs_reauth", "reason": reason[:400], "since": now}
-        if self._db.execute(t.connection.update().where(where).values(values)).rowcount == 1:
+        if self._db.execute(t.connection.update().where(held, c.state == "active").values(values)).rowcount == 1:
             self._owe(self.connection(connection_id), "mailbox_broken", now)
+        else:
+            again = t.connection.update().where(held, c.state == "needs_reauth")
+            self._db.execute(again.values(reason=reason[:400]))
 
     def connection(self, connection_id: str) -> Connection:
         """Raises: NotFound."""

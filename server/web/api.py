@@ -127,6 +127,8 @@ def blueprint(deps: Deps) -> APIBlueprint:
     @bp.doc(summary="Who is on this message, and is it saved", security="bearer", responses=_documented(*_BODY, 401, 403, 503))
     def look_up(body: m.ContextIn) -> m.ContextOut:
         caller = _caller()
+        if caller.principal.user.sidebar_seen_at is None:
+            connections.sidebar_seen(deps, caller.principal)
         look_up = partial(
             context.look_up,
             deps,
@@ -139,6 +141,18 @@ def blueprint(deps: Deps) -> APIBlueprint:
             waited_s=time.perf_counter() - g.started,
         )
         return m.context_out(in_time(look_up), (time.perf_counter() - g.started) * 1000)
+
+    @bp.post("/link")
+    @bp.input(m.LinkIn, arg_name="body")
+    @bp.output(m.LinkOut)
+    @bp.doc(
+        summary="Bind an Exchange identity token to who signed in by the dialog",
+        security="bearer",
+        responses=_documented(*_BODY, 401, 403, 503),
+    )
+    def link(body: m.LinkIn) -> m.LinkOut:
+        connections.link(deps, _caller(), body.token)
+        return m.LinkOut()
 
     @bp.post("/saves/preview")
     @bp.input(m.PreviewIn, arg_name="body")

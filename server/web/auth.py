@@ -189,9 +189,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
         if not user or not password or max(len(tenant), len(user)) > MAX_ENTRY or len(password) > MAX_PASSWORD:
             return form(tenant, next_path, bool(entered.get("fresh")), user, Refusal("entry_missing", {}, "", 422))
         try:
-            signed_in = signing_in.by_password(
-                deps, tenant, user, password, next_path=next_path, address=request.remote_addr or ""
-            )
+            signed_in = signing_in.by_password(deps, tenant, user, password, next_path=next_path)
         except SsiError as error:
             return form(tenant, next_path, bool(entered.get("fresh")), user, refusal_of(error))
         return door.admit(signed_in)

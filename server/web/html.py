@@ -11,7 +11,7 @@ from flask import Blueprint, Response, g, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from server import errors
-from server.services.connecting import ConnectRefused
+from server.services.signing_in import ConnectRefused, SignInRefused
 from server.web.catalogue import Catalogue, Text
 from server.web.problems import log
 from server.wiring import Face
@@ -69,7 +69,7 @@ def refusal_of(error: errors.SsiError) -> Refusal:
     """Return what to tell about an error of the product's tree."""
     status, code = next((status, code) for kind, status, code in _STATUSES if isinstance(error, kind))
     facts: Mapping[str, str] = {}
-    if isinstance(error, ConnectRefused):
+    if isinstance(error, ConnectRefused | SignInRefused):
         code, facts = error.code, error.facts
     elif isinstance(error, errors.Forbidden):
         code = error.code

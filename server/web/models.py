@@ -84,6 +84,14 @@ class Link(Model):
         return RecordRef(self.type, self.id.upper())
 
 
+class LinkIn(Model):
+    token: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+
+
+class LinkOut(Model):
+    state: Literal["linked"] = "linked"
+
+
 class PreviewIn(Model):
     item: ItemIn
 

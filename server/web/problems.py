@@ -18,6 +18,9 @@ from server import errors, logs
 
 log = logs.get(__name__)
 
+_MENDED_BY_ONESELF = frozenset({"mailbox_not_connected", "not_linked"})
+"""Codes of what a person may not do yet; whether an administrator is needed for it, the text says."""
+
 MAX_FIELD = 200  # characters of a member's path, of which the sender may have made up any part
 
 _STATUSES: tuple[tuple[type[errors.SsiError], int, str], ...] = (
@@ -68,7 +71,7 @@ def _of_tree(error: errors.SsiError) -> Response:
         more["retry_after_s"] = error.retry_after_s
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or 5)))
     if isinstance(error, errors.Forbidden):
-        code, detail = error.code, _with_contact(detail)
+        code, detail = error.code, detail if error.code in _MENDED_BY_ONESELF else _with_contact(detail)
     if isinstance(error, errors.NeedsReauth):
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
     if isinstance(error, errors.InvalidInput):

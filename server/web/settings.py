@@ -25,7 +25,7 @@ from server.wiring import Face
 CHANGE = f"{HOME}/change"
 DONE = f"{HOME}/done"
 
-_PLACES: dict[str, connecting.Service] = {"microsoft": "microsoft365", "google": "google"}
+_PLACES: dict[str, connecting.OAuthService] = {"microsoft": "microsoft365", "google": "google"}
 """Last part of a callback's address -> the service that sends people there."""
 
 _ADDRESS = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
@@ -112,11 +112,11 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
         return html.page("choice.html", overview=seen)
 
     @bp.get(f"{CHANGE}/<any(microsoft365, google):service>")
-    def at_provider(service: connecting.Service) -> Response:
+    def at_provider(service: connecting.OAuthService) -> Response:
         return provider_page(service)
 
     @bp.post(f"{CHANGE}/<any(microsoft365, google):service>")
-    def to_provider(service: connecting.Service) -> Response:
+    def to_provider(service: connecting.OAuthService) -> Response:
         try:
             return leave(service)
         except SsiError as error:
@@ -134,7 +134,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     def exchange() -> Response:
         seen, principal = connecting.overview(deps, _principal()), _principal()
         address = seen.address if seen.service == "exchange" else (principal.user.other_mailbox or principal.user.email)
-        return exchange_page(Entry(address, url=principal.organization.ews_url or ""))
+        return exchange_page(Entry(address, url=seen.ews_url))
 
     @bp.post(f"{CHANGE}/exchange")
     def connect_exchange() -> Response:
@@ -169,16 +169,14 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
         connecting.disconnect(deps, _principal())
         return go(HOME)
 
-    def leave(service: connecting.Service, address: str = "") -> Response:
-        if service == "exchange":
-            raise NotFound
+    def leave(service: connecting.OAuthService, address: str = "") -> Response:
         place = "google" if service == "google" else "microsoft"
         uri = f"{face.public_url}/connect/{place}"
         browser = door.browser()
         url = connecting.begin(deps, _principal(), service, browser=browser, redirect_uri=uri, address=address)
         return html.leave(url, place)
 
-    def provider_page(service: connecting.Service, refusal: Refusal | None = None) -> Response:
+    def provider_page(service: connecting.OAuthService, refusal: Refusal | None = None) -> Response:
         seen = connecting.overview(deps, _principal())
         if service not in seen.choices and refusal is None:
             raise NotFound

@@ -213,6 +213,10 @@ def _caller(world: World) -> tuple[User, bool] | None:
     person = next((p for p in world.people if name and name.lower() in (p.user_id.lower(), p.email.lower())), None)
     if person is None or person.password != password or not _may_log_on(world, person):
         return None
+    # A program cannot change an initial password, so it is as good as a wrong one. (No source tells C4C's answer; 401 follows
+    # from the Basic scheme. https://community.sap.com, "All about password related issues", tells of both states.)
+    if person.user_id in world.c4c.locked_passwords | world.c4c.initial_passwords:
+        return None
     return _user(person), True
 
 

@@ -198,6 +198,9 @@ class Records:
         if name == "UserLockedIndicator":
             locked = self._world.c4c.locked_users
             return lambda row: row.get("UserID") in locked
+        if name == "PasswordLockedIndicator":
+            passwords = self._world.c4c.locked_passwords
+            return lambda row: row.get("UserID") in passwords
         derive = self._derivation(entity_type, prop)
         empty: Any = {"Edm.String": "", "Edm.Boolean": False}.get(prop.type)
 

@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, jsonify, request
 
 from simulator.ews import autodiscover as ews_autodiscover
+from simulator.ews import identity as ews_identity
 from simulator.ews import ntlm
 from simulator.ews.desk import Desk, Memory
 from simulator.ews.operations import perform
@@ -68,8 +69,12 @@ def create_app(
     services: Sequence[ServiceAccount] = (),
     schemes: Sequence[str] = ("Negotiate", "NTLM", "Basic"),
     autodiscover: Callable[[str], ews_autodiscover.Reply] | None = None,
+    identity: ews_identity.ExchangeIdentity | None = None,
 ) -> Flask:
-    """Return the server as a WSGI application. `autodiscover` answers for an address; without it there is none."""
+    """Return the server as a WSGI application.
+
+    `autodiscover` answers for an address, `identity` publishes what checks identity tokens; without them there is neither.
+    """
     app = Flask("simulator.ews")
     app.wsgi_app = _naming_operations(app.wsgi_app)  # type: ignore[method-assign]  # Flask's own way to wrap an app
     watch(app, "exchange", get_world)
@@ -92,6 +97,10 @@ def create_app(
         if not isinstance(caller, Person | ServiceAccount):
             return caller
         return ews_autodiscover.answer(request.get_data(), autodiscover) if autodiscover else Response(status=404)
+
+    @app.get(ews_identity.PATH)
+    def _metadata() -> Response:
+        return jsonify(identity.metadata()) if identity else Response(status=404)
 
     return app
 

@@ -2,9 +2,10 @@
 
 What differs from the other shapes of `simulator.openid`: access tokens are opaque, a refresh token comes only when offline access
 and consent are asked for, a refresh answers without a new one, and everything that ended (revoked, disabled, withdrawn) is one
-`invalid_grant`. Scopes are full addresses. `GoogleIdentity` is the back door. Source: domain notes on Gmail, section 5.
+`invalid_grant`. Scopes are full addresses; a person ticks those beyond sign-in one by one, so an answer may hold fewer than were
+asked for. `GoogleIdentity` is the back door. Source: domain notes on Gmail, section 5, and Google's page on granular permissions.
 
-Not simulated: granular consent (all scopes asked for are given), service accounts, the age of refresh tokens.
+Not simulated: service accounts, the age of refresh tokens.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import jwt
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from simulator.openid import Issuer, KeyRing, OAuthError, authorize
+from simulator.openid import Issuer, KeyRing, OAuthError
 from simulator.serving import watch
-from simulator.world import GetWorld, Person, World
+from simulator.sign_in import authorize
+from simulator.world import CONSUMERS, GetWorld, Person, World
 
 SCOPE = "https://www.googleapis.com/auth/"
 MAIL_SCOPES = ("gmail.modify", "gmail.labels", "contacts")  # short names
 
-_SIGN_IN = frozenset({"openid", "email", "profile", f"{SCOPE}userinfo.email", f"{SCOPE}userinfo.profile"})
+_LONG = {"email": f"{SCOPE}userinfo.email", "profile": f"{SCOPE}userinfo.profile"}
+_SIGN_IN = frozenset({"openid", *_LONG, *_LONG.values()})
 _KNOWN = _SIGN_IN | {"https://mail.google.com/"}
-_UNCHECKED: Any = {"verify_exp": False, "verify_iat": False, "verify_aud": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class _Google(Issuer):
 
     def discovery(self) -> dict[str, Any]:
         here = self.url()
-        return {
+        truth = {
             "issuer": here,
             "authorization_endpoint": f"{here}/o/oauth2/v2/auth",
             "token_endpoint": f"{here}/token",
@@ -78,18 +79,44 @@ class _Google(Issuer):
             "code_challenge_methods_supported": ["plain", "S256"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
         }
+        return self.told("metadata", truth)
 
     def check_scopes(self, scopes: tuple[str, ...]) -> None:
         wrong = [scope for scope in scopes if scope not in _KNOWN and not scope.startswith(SCOPE) and scope != "offline_access"]
         if wrong or not scopes:
             raise OAuthError("invalid_scope", "Some requested scopes were invalid.")
 
-    def new_code(self, person: Person, asked: dict[str, str]) -> str:
+    def needs_consent(self, person: Person, asked: dict[str, str]) -> bool:
+        wanted = set(asked["scope"].split()) - _SIGN_IN
+        return "consent" in asked.get("prompt", "").split() or not wanted <= self._granted(person)
+
+    def boxes(self, person: Person, asked: dict[str, str]) -> dict[str, bool]:
+        """All scopes beyond those of sign-in, which need no ticks; nothing is ticked that was not granted before."""
+        granted = self._granted(person)
+        return {scope: scope in granted for scope in asked["scope"].split() if scope not in _SIGN_IN}
+
+    def agree(self, person: Person, asked: dict[str, str], ticked: set[str] | None) -> tuple[str, ...]:
         """A refresh token is asked for by access_type, not by a scope; without a fresh consent there is none."""
-        scopes = [scope for scope in asked["scope"].split() if scope != "offline_access"]
+        wanted = [scope for scope in asked["scope"].split() if scope != "offline_access"]
+        scopes = [scope for scope in wanted if scope in _SIGN_IN or ticked is None or scope in ticked]
+        before = self._granted(person)
+        if self.needs_consent(person, asked):
+            self.world.happened("google_identity", "consent", person.email, scopes=tuple(scopes))
+        if asked.get("include_granted_scopes") == "true":
+            scopes += sorted(before - set(wanted))
+        before.update(scopes)
         if asked.get("access_type") == "offline" and "consent" in asked.get("prompt", "").split():
             scopes.append("offline_access")
-        return super().new_code(person, asked | {"scope": " ".join(scopes)})
+        return tuple(dict.fromkeys(_LONG.get(scope, scope) for scope in scopes))
+
+    def answer_members(self, scopes: tuple[str, ...]) -> dict[str, str]:
+        return {"scope": " ".join(scope for scope in scopes if scope != "offline_access")} if scopes else {}
+
+    def declined(self) -> OAuthError:
+        return OAuthError("access_denied", "")
+
+    def _granted(self, person: Person) -> set[str]:
+        return self.memory.consents.setdefault(person.object_id, set())
 
     def refuse(self, number: int, error: str, text: str, *, status: int = 400, **more: str) -> OAuthError:
         """Google's own words: one for everything that ended a grant (page on using OAuth 2.0, "Refresh token expiration")."""
@@ -99,14 +126,16 @@ class _Google(Issuer):
             return OAuthError("invalid_client", "The OAuth client was not found.", status=401)
         return OAuthError(error, text, status=status)
 
-    def tokens(self, person: Person, scopes: tuple[str, ...], nonce: str) -> dict[str, Any]:
+    def tokens(self, person: Person, scopes: tuple[str, ...], said: dict[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"access_token": self.access_token(person, scopes, 3599), "expires_in": 3599}
         if "openid" in scopes:
-            body["id_token"] = self.ring.sign(self.id_claims(person, nonce))
+            body["id_token"] = self.id_token(self.id_claims(person) | {name: said[name] for name in said if name == "nonce"})
         return body
 
-    def answer(self, person: Person, scopes: tuple[str, ...], *, grant: str, family: str, nonce: str = "") -> dict[str, Any]:
-        body = super().answer(person, scopes, grant=grant, family=family, nonce=nonce)
+    def answer(
+        self, person: Person, scopes: tuple[str, ...], *, grant: str, family: str, said: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        body = super().answer(person, scopes, grant=grant, family=family, said=said)
         if grant == "refresh_token":
             body.pop("refresh_token", None)  # the old one stays good, no new one comes
         return body
@@ -121,11 +150,13 @@ class _Google(Issuer):
     def new_refresh_token(self, person: Person, scopes: tuple[str, ...]) -> str:
         return self._refresh_token(person, secrets.token_hex(8), (*scopes, "offline_access"))
 
-    def id_claims(self, person: Person, nonce: str = "") -> dict[str, Any]:
+    def id_claims(self, person: Person) -> dict[str, Any]:
+        """`hd` is there only for an account of a Workspace."""
         now = int(self.world.now().timestamp())
         claims: dict[str, Any] = {"iss": self.url(), "azp": self.world.client_id, "aud": self.world.client_id}
-        claims |= {"sub": subject(person), "hd": person.email.rpartition("@")[2], "email": person.email, "email_verified": True}
-        return claims | {"name": person.name, "iat": now, "exp": now + 3600} | ({"nonce": nonce} if nonce else {})
+        claims |= {"sub": subject(person), "email": person.email, "email_verified": True}
+        claims |= {} if person.tenant == CONSUMERS else {"hd": person.email.rpartition("@")[2]}
+        return claims | {"name": person.name, "iat": now, "exp": now + 3600}
 
     def revoke(self, token: str) -> None:
         """End the grant that a refresh or access token belongs to. Raises: OAuthError."""
@@ -136,16 +167,14 @@ class _Google(Issuer):
         self.end(person, "revoke")
 
     def _owner(self, refresh_token: str) -> Person | None:
-        try:
-            kept = jwt.decode(refresh_token, self.ring.secret, algorithms=["HS256"], options=_UNCHECKED)
-        except jwt.PyJWTError:
-            return None
-        person = self.world.person(kept["oid"])
-        return person if person and kept["sid"] == self.session(person) else None
+        kept = self.read_refresh_token(refresh_token)
+        person = self.world.person(kept["oid"]) if kept else None
+        return person if person and kept and kept["sid"] == self.session(person) else None
 
     def end(self, person: Person, kind: str) -> None:
         sessions = self.memory.sessions
         sessions[person.object_id] = sessions.get(person.object_id, 0) + 1
+        self.memory.consents.pop(person.object_id, None)
         self.world.happened("google_identity", kind, person.email)
 
 
@@ -220,7 +249,7 @@ def create_app(get_world: GetWorld, *, public_url: Callable[[], str], state_dir:
 
     @app.route("/o/oauth2/v2/auth", methods=["GET", "POST"])
     def authorization() -> AnyResponse:
-        return authorize(issuer, identity.redirect_uris, {})
+        return authorize(issuer, identity.redirect_uris)
 
     @app.post("/token")
     def token() -> Response:

@@ -27,20 +27,27 @@ def create_app(
     *,
     sidebar_url: Callable[[], str],
     mint_token: Callable[[Person], str],
+    mint_identity_token: Callable[[Person, str], str] | None = None,
     gmail: Gmail | None = None,
 ) -> Flask:
     """Return the inbox's application.
 
     `sidebar_url` gives the address of the pane's page, asked anew for each page view, "" while there is no server;
-    `mint_token` gives a token for the product's API for that person, what Office.auth.getAccessToken answers. `gmail` is what
-    answers at Google's port, so that both know the same of a label; without it the inbox has one of its own.
+    `mint_token` gives a token for the product's API for that person, what Office.auth.getAccessToken answers;
+    `mint_identity_token` gives what getUserIdentityTokenAsync answers for a person whose mailbox is on an Exchange server and a
+    pane at that address; without it nobody gets one. `gmail` is what answers at Google's port, so that both know the same of a
+    label; without it the inbox has one of its own.
     """
     # Windows and slim images know no type for modules; a browser refuses one that is not JavaScript.
     mimetypes.add_type("text/javascript", ".js")
     app = Flask(__name__, static_folder="static", static_url_path="/static")
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     gmail = gmail or Gmail(Description("gmail.v1").palette)
-    app.register_blueprint(mailboxes.blueprint(get_world, gmail, sidebar_url=sidebar_url, mint_token=mint_token))
+    app.register_blueprint(
+        mailboxes.blueprint(
+            get_world, gmail, sidebar_url=sidebar_url, mint_token=mint_token, mint_identity_token=mint_identity_token
+        )
+    )
     app.register_blueprint(backdoor.blueprint(get_world))
     app.register_blueprint(records.blueprint(get_world))
 

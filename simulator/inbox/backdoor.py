@@ -1,6 +1,6 @@
 """The World over HTTP, for tests in other processes and for the developer bar. JSON of simulator/world.py's dataclasses.
 
-GET log and access; GET, POST, DELETE faults; GET, POST latency; GET cases; POST reset-log. It changes no vendor's state.
+GET log, access and mails; GET, POST, DELETE faults; GET, POST latency; GET cases; POST reset-log. It changes no vendor's state.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ def blueprint(get_world: GetWorld) -> Blueprint:
     def access() -> Response:
         """Requests that reached a vendor, after `since`, filtered by `vendor`, the last `limit`; oldest first."""
         return jsonify([_plain(asdict(a)) for a in _tail(get_world().requests(request.args.get("vendor")))])
+
+    @door.get("/mails")
+    def mails() -> Response:
+        """What the operator's mail server took, after `since`, the last `limit`; oldest first."""
+        world = get_world()
+        with world.lock:
+            caught = list(world.mails)
+        return jsonify([{k: v for k, v in _plain(asdict(m)).items() if k != "mime"} for m in _tail(caught)])
 
     @door.post("/reset-log")
     def reset_log() -> tuple[str, int]:

@@ -16,6 +16,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, jsonify, request
 
 from simulator import mime
+from simulator.ews import ON_PREMISES
 from simulator.google.mail import Gmail
 from simulator.inbox import labels, post
 from simulator.inbox.folders import ACTOR, Folders
@@ -23,7 +24,7 @@ from simulator.inbox.labels import Labels
 from simulator.world import GetWorld, MailboxState, Person, StoredMessage, World
 
 Json = dict[str, Any]
-VENDORS = ("c4c", "exchange", "google", "google_identity", "graph", "identity")
+VENDORS = ("c4c", "exchange", "google", "google_identity", "graph", "identity", "smtp")
 MAX_PREVIEW_BYTES = 1_000_000  # larger messages show no preview: decoding them would hold up the list
 
 
@@ -124,7 +125,12 @@ class _Clients:
 
 
 def blueprint(
-    get_world: GetWorld, gmail: Gmail, *, sidebar_url: Callable[[], str], mint_token: Callable[[Person], str]
+    get_world: GetWorld,
+    gmail: Gmail,
+    *,
+    sidebar_url: Callable[[], str],
+    mint_token: Callable[[Person], str],
+    mint_identity_token: Callable[[Person, str], str] | None,
 ) -> Blueprint:
     """Return the routes under /api."""
     api = Blueprint("mailboxes", __name__, url_prefix="/api")
@@ -143,6 +149,13 @@ def blueprint(
     @api.post("/token")
     def token() -> Response:
         return jsonify(token=mint_token(clients.mailbox(_body()["mailbox"]).owner))
+
+    @api.post("/identity-token")
+    def identity_token() -> Response:
+        owner = clients.mailbox(_body()["mailbox"]).owner
+        if mint_identity_token is None or owner.access_type not in ON_PREMISES:  # Microsoft 365 gives none any more
+            abort(403, "Only an Exchange server of one's own gives identity tokens")
+        return jsonify(token=mint_identity_token(owner, _body()["url"]))
 
     _add_reading(api, clients, Reader())
     _add_changes(api, clients)

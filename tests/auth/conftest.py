@@ -1,10 +1,13 @@
 """Fixtures for the tests of server.auth: a fresh World behind one port, and an SQLite file of its own for each test."""
 
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from server.store import Store
 from simulator.world import Person, World
@@ -50,3 +53,16 @@ def database(_empty_database: Path, tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def house(sign_in: SignIn, database: Database) -> House:
     return House(sign_in, database)
+
+
+@pytest.fixture
+def everything_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """All that any library logs at its most talkative, and all that we log, without the redaction that hides slips."""
+    for module in ("server.auth", "server.auth.flow", "server.auth.identity", "server.auth.oauth"):
+        # A logger that was used before keeps the processors it had then.
+        monkeypatch.setattr(f"{module}.log", structlog.get_logger())
+    caplog.set_level(logging.DEBUG)
+    for name in ("msal", "authlib", "httpx", "httpcore", "sqlalchemy.engine", "alembic"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    with capture_logs() as ours:
+        yield lambda: caplog.text + repr([record.args for record in caplog.records]) + repr(ours)

@@ -1,11 +1,13 @@
 """One installation for the tests of the vault: a database, two tenants, people with connections."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from server.auth import TokenVault
 from server.auth.oauth import Entra
-from server.auth.secrets import Secrets
+from server.auth.secrets import FileKeys, Secrets
 from server.store import Connection, Provider, Store
 from simulator.world import Person
 from tests.auth.sign_in import MAIL_SCOPES, Database, SignIn, add_connection, add_tenant
@@ -29,16 +31,22 @@ class House:
     theirs: Connection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store, secrets = self.database.open(), Secrets(KEK)
+        self.key_file.touch(mode=0o600)
+        self.key_file.write_bytes(base64.urlsafe_b64encode(KEK))
+        self.store, secrets = self.database.open(), Secrets(FileKeys(self.key_file))
         self.tenants = [add_tenant(self.store, self.sign_in, name, secrets.new_data_key()) for name in ("north", "south")]
         self.mine = add_connection(self.store, self.sign_in, self.tenants[0], self.sign_in.person)
         self.theirs = add_connection(self.store, self.sign_in, self.tenants[0], self.sign_in.other_person)
+
+    @property
+    def key_file(self) -> Path:
+        return self.database.file.with_name("key")
 
     def vault(self, *, entra: Entra | None = None, sleep: Callable[[float], None] = lambda _seconds: never()) -> TokenVault:
         """A vault as another process would have it: own memory, own connection to the database."""
         return TokenVault(
             self.database.open(),
-            Secrets(KEK),
+            Secrets(FileKeys(self.key_file)),
             self.sign_in.now,
             entra=entra or self.sign_in.entra(),
             google=self.sign_in.google(),

@@ -50,8 +50,9 @@ class SignIn:
     def token(self, person: Person | None = None, lifetime_s: float = 3600, **claims: object) -> str:
         return self.provider.mint_api_token(self.world, person or self.person, lifetime_s, **claims)
 
-    def entra(self, now: Callable[[], datetime] | None = None) -> Entra:
-        return Entra(self.url, self.world.client_id, self.world.client_secret, self.gateway, now or self.now)
+    def entra(self, now: Callable[[], datetime] | None = None, *, gateway: Gateway | None = None, secret: str = "") -> Entra:
+        secret = secret or self.world.client_secret
+        return Entra(self.url, self.world.client_id, secret, gateway or self.gateway, now or self.now)
 
     def google(self) -> Google:
         return Google(f"{self.google_url}/token", self.world.client_id, self.world.client_secret, self.gateway, self.now)
@@ -77,7 +78,7 @@ class Line:
 
     def __init__(self, directory: Path) -> None:
         authority = trustme.CA()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(context)
         authority.cert_pem.write_to_path(str(directory / "ca.pem"))
         app = create_app(lambda: self.world, public_url=lambda: self.port.url)

@@ -2,13 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-import structlog
-from structlog.testing import capture_logs
 
 from server.auth.secrets import CannotOpen
 from server.errors import NeedsReauth, NotFound, Transient
@@ -275,19 +273,6 @@ def test_a_new_tenant_gets_a_data_key_of_its_own(house: House) -> None:
 def test_keyed_hashes_agree_between_processes_and_not_between_tenants(house: House) -> None:
     here, there = (house.vault().keyed_hash(house.tenants[0], "mara.lind@example.com") for _ in range(2))
     assert here == there != house.vault().keyed_hash(house.tenants[1], "mara.lind@example.com")
-
-
-@pytest.fixture
-def everything_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """All that any library logs at its most talkative, and all that we log, without the redaction that hides slips."""
-    for module in ("server.auth", "server.auth.oauth"):
-        # A logger that was used before keeps the processors it had then.
-        monkeypatch.setattr(f"{module}.log", structlog.get_logger())
-    caplog.set_level(logging.DEBUG)
-    for name in ("msal", "httpx", "httpcore", "sqlalchemy.engine", "alembic"):
-        caplog.set_level(logging.DEBUG, logger=name)
-    with capture_logs() as ours:
-        yield lambda: caplog.text + repr([record.args for record in caplog.records]) + repr(ours)
 
 
 def test_no_secret_is_logged_shown_or_stored_in_clear(house: House, everything_logged: Callable[[], str]) -> None:

@@ -48,7 +48,7 @@ class Product:
 
     @property
     def people(self) -> list[Person]:
-        return [person for person in self.world.people if person.provisioned]
+        return [person for person in self.world.people if person.provisioned and person.connected]
 
     def caller(self, person: Person) -> Caller:
         return Caller(self.installed.port, self.simulator.bearer(person))

@@ -68,7 +68,7 @@ class Product:
     def heal(self) -> None:
         """Let all vendors behave again."""
         httpx.delete(f"{self.facts['inbox']}/world/faults").raise_for_status()
-        for vendor in ("c4c", "exchange", "google", "google_identity", "graph", "identity"):
+        for vendor in ("c4c", "exchange", "google", "google_identity", "graph", "identity", "smtp"):
             self.slow(vendor, 0)
 
     def person(self, access_type: str) -> Person:

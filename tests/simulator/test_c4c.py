@@ -151,6 +151,22 @@ def test_people_log_on_by_user_id_or_address_and_nobody_else_does(app: Any, worl
     assert status("ADA", "pw-Ada") == 401
 
 
+@pytest.mark.parametrize("state", ["locked_users", "locked_passwords", "initial_passwords"])
+def test_a_password_that_no_longer_opens_is_refused_like_a_wrong_one(app: Any, world: World, state: str) -> None:
+    getattr(world.c4c, state).add("ADA")
+    right, wrong = (Caller(app, "ADA", password).get("IdentityGetLoggedInUserInfo") for password in ("pw-Ada", "wrong"))
+    assert (right.status_code, right.text) == (wrong.status_code, wrong.text)
+    assert right.status_code == 401
+    getattr(world.c4c, state).clear()
+    assert Caller(app, "ADA", "pw-Ada").get("IdentityGetLoggedInUserInfo").status_code == 200
+
+
+@pytest.mark.parametrize("password", ["pass:word", "Grüße, 你好", '"\\ \t%00&<', " "])
+def test_a_password_may_hold_every_character(app: Any, world: World, password: str) -> None:
+    world.people[0].password = password
+    assert Caller(app, "ADA", password).rows("IdentityGetLoggedInUserInfo")[0]["UserID"] == "ADA"
+
+
 def test_a_401_is_html_and_asks_for_basic(app: Any) -> None:
     refused = httpx.Client(transport=httpx.WSGITransport(app=app), trust_env=False).get(ROOT)
     assert refused.status_code == 401

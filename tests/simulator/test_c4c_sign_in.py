@@ -160,6 +160,14 @@ def test_a_token_ends_with_its_lifetime_or_when_the_user_is_locked(http: httpx.C
     assert http.get(SERVICE, headers={"Authorization": "Bearer made-up"}).status_code == 401
 
 
+def test_a_locked_password_does_not_end_single_sign_on(http: httpx.Client, world: World) -> None:
+    token = exchange(http, world, Assertion(world).signed()).json()["access_token"]
+    world.c4c.locked_passwords.add("ADA")
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    (me,) = http.get(f"{SERVICE}IdentityGetLoggedInUserInfo", headers=headers).json()["d"]["results"]
+    assert (me["UserID"], me["PasswordLockedIndicator"]) == ("ADA", True)
+
+
 def test_the_name_may_be_an_address(http: httpx.Client, world: World) -> None:
     assertion = Assertion(world)
     assertion.name, assertion.name_format = "ada@own.example", EMAIL

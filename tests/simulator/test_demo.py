@@ -16,7 +16,7 @@ import pytest
 
 from simulator import demo, mime
 from simulator.mail_cases import BLOCKLISTED_DOMAIN
-from simulator.world import AccessType, Row, StoredMessage, World
+from simulator.world import CONSUMERS, AccessType, Row, StoredMessage, World
 from tests.contracts import contract
 
 MEGABYTE = 1024 * 1024
@@ -276,7 +276,7 @@ def test_the_full_world_is_of_the_size_that_was_asked_for(full: World) -> None:
         "OpportunityCollection": 400, "ServiceRequestCollection": 300, "EMailCollection": 100, "AppointmentCollection": 100,
     }  # fmt: skip
     assert {name: n for name, n in asked.items() if sizes[name] < n} == {}
-    provisioned = [p for p in full.people if p.provisioned]
+    provisioned = [p for p in full.people if p.provisioned and p.connected]
     elsewhere = ["exchange_direct", "exchange_impersonation", "google"]
     assert [p.access_type for p in provisioned] == ["office365"] * 6 + elsewhere
     counts = [len(full.mailbox(p.email).messages) for p in provisioned]
@@ -309,6 +309,39 @@ def test_one_colleague_has_a_mailbox_but_is_not_set_up_and_one_has_none(full: Wo
     assert without.email not in full.mailboxes
     for person in (with_mailbox, without):
         assert found(full, "EmployeeBasicDataCollection", person.email)
+
+
+def test_the_newcomers_have_a_mailbox_each_and_known_contacts_write_to_them(full: World) -> None:
+    newcomers = [p for p in full.people if not p.connected]
+    assert newcomers == full.people[-4:]
+    assert [p.access_type for p in newcomers] == ["office365", "exchange_direct", "google", "office365"]
+    assert [full.tenant_of(p) for p in newcomers] == [full.entra_tenant] * 3 + [CONSUMERS]
+    assert [p.email.partition("@")[2] for p in newcomers] == [demo.OWN_DOMAIN] * 3 + [demo.CONSUMER_DOMAIN]
+    known = {row["Email"].lower() for row in full.crm.rows("ContactCollection").values()}
+    for person in newcomers:
+        items = demo.items(full, person)
+        assert len(items) == 20
+        assert sum(item["from"]["address"].lower() in known for item in items) >= 5
+        assert found(full, "BusinessUserCollection", person.email, "EmailURI")[0]["UserID"] == person.user_id
+
+
+@pytest.mark.parametrize("seed", [20261122, 7])
+def test_the_newcomers_change_nothing_for_those_who_were_there(seed: int) -> None:
+    without, with_them = demo.small(seed), demo.small(seed, newcomers=True)
+    assert with_them.people[:-4] == without.people
+    assert with_them.cases == without.cases
+    for address, mailbox in without.mailboxes.items():
+        grown = with_them.mailbox(address)
+        assert (list(grown.folders), list(grown.categories), grown.change) == (
+            list(mailbox.folders),
+            list(mailbox.categories),
+            mailbox.change,
+        )
+        assert [(m.immutable_id, m.ews_id, m.conversation_id, m.change) for m in grown.messages.values()] == [
+            (m.immutable_id, m.ews_id, m.conversation_id, m.change) for m in mailbox.messages.values()
+        ]
+    for name, rows in without.crm.sets.items():
+        assert list(with_them.crm.sets[name])[: len(rows)] == list(rows)
 
 
 def test_ids_of_the_full_world_are_unique(full: World) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -17,11 +18,12 @@ from google.oauth2.credentials import Credentials
 
 from simulator import demo
 from simulator.google import identity as google_identity
-from simulator.google.identity import GoogleIdentity, identity_of, subject
+from simulator.google.identity import MAIL_SCOPES, SCOPE, GoogleIdentity, identity_of, subject
 from simulator.serving import Port
-from simulator.world import Person, World
+from simulator.world import CONSUMERS, Person, World
 
-SCOPES = "openid email https://www.googleapis.com/auth/gmail.modify"
+MODIFY, LABELS, CONTACTS = (SCOPE + name for name in MAIL_SCOPES)
+SCOPES = f"openid email {MODIFY}"
 BACK = "http://127.0.0.1:9/back"
 VERIFIER = "v" * 50
 
@@ -70,23 +72,27 @@ def client(port: Port, world: World) -> Iterator[httpx.Client]:
         yield client
 
 
-def sign_in(client: httpx.Client, world: World, me: Person, **more: str) -> dict[str, Any]:
-    """Go through the sign-in page and redeem the code."""
+def asked(world: World, **more: str) -> dict[str, str]:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
-    asked = {
-        "client_id": world.client_id,
-        "redirect_uri": BACK,
-        "response_type": "code",
-        "scope": SCOPES,
-        "code_challenge": challenge,
-        "code_challenge_method": "S256",
-        "nonce": "n",
-        "person": me.email,
-        **more,
-    }
-    back = client.post("/o/oauth2/v2/auth", data=asked).headers["Location"]
-    code = parse_qs(urlsplit(back).query)["code"][0]
-    return token(client, world, grant_type="authorization_code", code=code, redirect_uri=BACK, code_verifier=VERIFIER).json()
+    request = {"client_id": world.client_id, "redirect_uri": BACK, "response_type": "code", "scope": SCOPES, "nonce": "n"}
+    return request | {"code_challenge": challenge, "code_challenge_method": "S256"} | more
+
+
+def brought_back(answer: httpx.Response) -> dict[str, str]:
+    assert answer.status_code == 302, answer.text
+    return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["Location"]).query).items()}
+
+
+def redeem(client: httpx.Client, world: World, code: str) -> dict[str, Any]:
+    answer = token(client, world, grant_type="authorization_code", code=code, redirect_uri=BACK, code_verifier=VERIFIER)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def sign_in(client: httpx.Client, world: World, me: Person, **more: str) -> dict[str, Any]:
+    """Choose a person, agree to everything and redeem the code."""
+    back = brought_back(client.post("/o/oauth2/v2/auth", data=asked(world, **more) | {"person": me.email}))
+    return redeem(client, world, back["code"])
 
 
 def token(client: httpx.Client, world: World, **form: str) -> httpx.Response:
@@ -156,6 +162,88 @@ def test_revoking_either_token_ends_the_grant(
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     again = client.post("/revoke", data={"token": given[which]})
     assert (again.status_code, again.json()["error"]) == (400, "invalid_token")
+
+
+# The pages
+
+
+def consent(
+    client: httpx.Client, world: World, me: Person, ticked: list[str], answer: str = "continue", **more: str
+) -> httpx.Response:
+    """Go over both pages: choose the person, tick boxes, press a button."""
+    request = asked(world, scope=f"openid email {MODIFY} {LABELS} {CONTACTS}", **more)
+    page = client.post("/o/oauth2/v2/auth", data=request | {"step": "account", "person": me.object_id})
+    if page.status_code == 302:
+        return page
+    boxes = re.findall(r'type="checkbox" name="ticked" value="([^"]+)"', page.text)
+    assert boxes == [MODIFY, LABELS, CONTACTS]
+    pressed = {"step": "consent", "person": me.object_id, "ticked": ticked, "answer": answer}
+    return client.post("/o/oauth2/v2/auth", data=request | pressed)
+
+
+def test_a_box_that_was_not_ticked_is_missing_from_the_answers_scope(
+    client: httpx.Client, world: World, me: Person, identity: GoogleIdentity
+) -> None:
+    back = brought_back(consent(client, world, me, [MODIFY, CONTACTS], access_type="offline", prompt="consent"))
+    given = redeem(client, world, back["code"])
+    assert set(given["scope"].split()) == {"openid", f"{SCOPE}userinfo.email", MODIFY, CONTACTS}
+    assert back["scope"] == given["scope"]
+    grant = identity.grant(given["access_token"])
+    assert grant is not None
+    assert "gmail.labels" not in grant.scopes
+    assert given["refresh_token"]
+    (event,) = world.events("google_identity", "consent")
+    assert (event.actor, LABELS in event.detail["scopes"]) == (me.email, False)
+
+
+def test_what_was_granted_before_is_ticked_and_can_be_included(client: httpx.Client, world: World, me: Person) -> None:
+    brought_back(consent(client, world, me, [MODIFY], prompt="consent"))
+    page = client.post("/o/oauth2/v2/auth", data=asked(world, prompt="consent") | {"step": "account", "person": me.object_id})
+    assert re.search(rf'value="{re.escape(MODIFY)}" checked', page.text)
+    more = sign_in(client, world, me, scope=f"openid {LABELS}", include_granted_scopes="true")
+    assert {MODIFY, LABELS} <= set(more["scope"].split())
+    assert MODIFY not in sign_in(client, world, me, scope=f"openid {LABELS}")["scope"]
+
+
+def test_nobody_is_asked_twice_for_the_same_unless_that_is_wanted_or_consent_was_withdrawn(
+    client: httpx.Client, world: World, me: Person, identity: GoogleIdentity
+) -> None:
+    brought_back(consent(client, world, me, [MODIFY, LABELS, CONTACTS]))
+    again = client.post("/o/oauth2/v2/auth", data=asked(world) | {"step": "account", "person": me.object_id})
+    assert "code" in brought_back(again)
+    for change in ({"prompt": "consent"}, {"scope": "openid https://mail.google.com/"}):
+        page = client.post("/o/oauth2/v2/auth", data=asked(world, **change) | {"step": "account", "person": me.object_id})
+        assert (page.status_code, 'type="checkbox"' in page.text) == (200, True)
+    identity.withdraw_consent(me)
+    page = client.post("/o/oauth2/v2/auth", data=asked(world) | {"step": "account", "person": me.object_id})
+    assert 'type="checkbox"' in page.text
+
+
+def test_cancelling_on_either_page_is_access_denied_and_nothing_more(client: httpx.Client, world: World, me: Person) -> None:
+    first = client.post("/o/oauth2/v2/auth", data=asked(world, state="s") | {"step": "account", "person": ""})
+    assert brought_back(first) == {"error": "access_denied", "state": "s"}
+    assert brought_back(consent(client, world, me, [MODIFY], answer="cancel", state="s")) == {
+        "error": "access_denied",
+        "state": "s",
+    }
+    assert world.events("google_identity", "consent") == []
+
+
+def test_the_hinted_person_is_preselected(client: httpx.Client, world: World) -> None:
+    page = client.get("/o/oauth2/v2/auth", params=asked(world, login_hint=world.people[1].email.upper()))
+    assert re.findall(r'value="([^"]*)" autofocus', page.text) == [world.people[1].object_id]
+
+
+def test_an_account_without_workspace_has_no_hd(client: httpx.Client, world: World, me: Person) -> None:
+    me.tenant = CONSUMERS
+    claims = jwt.decode(sign_in(client, world, me)["id_token"], options={"verify_signature": False})
+    assert (claims["email"], "hd" in claims) == (me.email, False)
+
+
+def test_google_lies_as_a_test_tells_it(client: httpx.Client, world: World, me: Person, identity: GoogleIdentity) -> None:
+    identity.issuer.spoil("claims", hd="elsewhere.example", iss="https://other.example")
+    claims = jwt.decode(sign_in(client, world, me)["id_token"], options={"verify_signature": False})
+    assert (claims["hd"], claims["iss"]) == ("elsewhere.example", "https://other.example")
 
 
 def test_an_access_token_is_good_for_its_lifetime_only(world: World, me: Person, identity: GoogleIdentity) -> None:

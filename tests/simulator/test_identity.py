@@ -1,125 +1,38 @@
 """The sign-in simulator is as strict as what it stands for. Tokens are read with joserfc, which it does not use itself."""
 
-import base64
-import hashlib
-from dataclasses import dataclass
 from datetime import timedelta
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
-from joserfc import jwt
-from joserfc.jwk import KeySet
-from werkzeug.test import TestResponse
 
-from simulator.identity import IdentityProvider, create_app, provider_of
-from simulator.world import Person, World
+from simulator.identity import create_app, provider_of
+from simulator.world import World
+from tests.simulator import issuers
+from tests.simulator.issuers import (
+    BACK,
+    CHALLENGE,
+    MAIL,
+    MARA,
+    OKI,
+    ON_BEHALF_OF,
+    URL,
+    VERIFIER,
+    Service,
+    get,
+    metadata_url,
+    read,
+    refusal,
+)  # fmt: skip
 
-URL = "https://localhost:8443"
-BACK = "http://127.0.0.1:8400/settings/signed-in"
-VERIFIER = "a-verifier-of-at-least-forty-three-characters-0123456789"
-CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
-MARA = Person("Mara <b>Lind</b>", "mara.lind@example.com", "0b8e3f6a-2f5c-4c39-9d0e-6a1f0c2b7d11", "MLIND", "1001", "pw-1")
-OKI = Person("Oki Tan", "oki.tan@example.com", "5d2c1a90-77aa-4b0e-8e61-3c9b5f4e2a22", "OTAN", "1002", "pw-2")
-ON_BEHALF_OF = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "requested_token_use": "on_behalf_of"}
-MAIL = "https://graph.microsoft.com/Mail.ReadWrite"
-
-
-@dataclass
-class Service:
-    """One of the two issuers, as a browser and a client see it."""
-
-    client: FlaskClient
-    provider: IdentityProvider
-    world: World
-    root: str  # path of the OAuth endpoints
-    scope: str
-
-    def asked(self, **changes: str | None) -> dict[str, str]:
-        asked: dict[str, str | None] = {"client_id": self.world.client_id, "response_type": "code", "redirect_uri": BACK}
-        asked |= {"scope": self.scope, "state": "s&t=1", "nonce": "n-1"}
-        asked |= {"code_challenge": CHALLENGE, "code_challenge_method": "S256"} | changes
-        return {name: value for name, value in asked.items() if value is not None}
-
-    def choose(self, person: str = MARA.object_id, **changes: str | None) -> dict[str, str]:
-        """Choose somebody on the page; return what the browser brings back."""
-        answer = self.client.post(f"{self.root}/authorize", data=self.asked(**changes) | {"person": person})
-        assert answer.status_code == 302
-        assert answer.location.startswith(BACK + "?")
-        return {name: values[0] for name, values in parse_qs(urlsplit(answer.location).query).items()}
-
-    def token(self, **form: str) -> TestResponse:
-        own = {"client_id": self.world.client_id, "client_secret": self.world.client_secret}
-        return self.client.post(f"{self.root}/token", data=own | form)
-
-    def redeem(self, code: str, **changes: str) -> TestResponse:
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": VERIFIER}
-        return self.token(**(form | changes))
-
-    def tokens(self) -> dict[str, Any]:
-        answer = self.redeem(self.choose()["code"])
-        assert answer.status_code == 200
-        return dict(answer.get_json())
-
-    def refresh(self, refresh_token: str, **form: str) -> TestResponse:
-        return self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
-
-
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.people += [MARA, OKI]
-    return world
-
-
-@pytest.fixture(scope="session")
-def app_and_worlds() -> tuple[Flask, list[World]]:
-    worlds: list[World] = []
-    return create_app(lambda: worlds[-1], public_url=lambda: URL), worlds
-
-
-@pytest.fixture
-def entra(app_and_worlds: tuple[Flask, list[World]], world: World) -> Service:
-    app, worlds = app_and_worlds
-    worlds.append(world)
-    scope = f"openid profile offline_access {MAIL}"
-    return Service(app.test_client(), provider_of(app), world, f"/{world.entra_tenant}/oauth2/v2.0", scope)
-
-
-@pytest.fixture
-def c4c(entra: Service) -> Service:
-    return Service(entra.client, entra.provider, entra.world, "/c4c/oauth2", "openid profile email offline_access")
-
-
-@pytest.fixture(params=["entra", "c4c"])
-def service(request: pytest.FixtureRequest) -> Service:
-    return request.getfixturevalue(str(request.param))  # type: ignore[no-any-return]
-
-
-def get(service: Service, url: str) -> dict[str, Any]:
-    answer = service.client.get(url.removeprefix(URL))
-    assert answer.status_code == 200
-    return dict(answer.get_json())
-
-
-def read(service: Service, token: str, metadata_url: str) -> dict[str, Any]:
-    keys = KeySet.import_key_set(get(service, get(service, metadata_url)["jwks_uri"]))  # type: ignore[arg-type]
-    return dict(jwt.decode(token, keys, algorithms=["RS256"]).claims)
-
-
-def metadata_url(service: Service) -> str:
-    base = "/c4c" if service.root.startswith("/c4c") else f"/{service.world.entra_tenant}/v2.0"
-    return f"{base}/.well-known/openid-configuration"
-
-
-def refusal(answer: TestResponse) -> tuple[int, str, int]:
-    """Status, error and AADSTS number (0 if it has none)."""
-    body = answer.get_json()
-    return answer.status_code, body["error"], body.get("error_codes", [0])[0]
+app_and_worlds, c4c, entra, service, world = (
+    issuers.app_and_worlds,
+    issuers.c4c,
+    issuers.entra,
+    issuers.service,
+    issuers.world,
+)
 
 
 def test_the_metadata_names_endpoints_that_exist(service: Service) -> None:
@@ -155,33 +68,13 @@ def test_signing_in_gives_tokens_for_the_person_chosen(service: Service) -> None
 
 def test_the_sign_in_page_lets_one_choose_and_escapes_what_it_shows(service: Service) -> None:
     hostile = '"><script>alert(1)</script>'
-    page = service.client.get(f"{service.root}/authorize?{urlencode(service.asked(state=hostile, login_hint=OKI.email))}")
-    assert page.status_code == 200
-    seen = _Page(page.get_data(as_text=True))
+    seen = service.page(state=hostile, login_hint=OKI.email)
+    assert seen.status == 200
     assert seen.tags.isdisjoint({"script", "b"})
     assert seen.hidden["state"] == hostile
     assert seen.hidden["code_challenge"] == CHALLENGE
-    assert seen.people == [MARA.object_id, OKI.object_id, ""]
+    assert seen.buttons == [MARA.object_id, OKI.object_id, ""]
     assert seen.focused == OKI.object_id
-
-
-class _Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.hidden: dict[str, str] = {}
-        self.people: list[str] = []
-        self.focused = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        values = {name: value or "" for name, value in attrs}
-        if values.get("type") == "hidden":
-            self.hidden[values["name"]] = values["value"]
-        if tag == "button":
-            self.people.append(values["value"])
-            self.focused = values["value"] if "autofocus" in values else self.focused
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urljoin
 from xml.sax.saxutils import escape
 
@@ -21,6 +22,7 @@ from server.domain.hosts import is_exchange_online, server_url
 from server.errors import InvalidInput, NeedsReauth, Rejected, Transient
 from server.mail import hosts
 from server.mail.exchange.ews import Login
+from server.mail.exchange.failures import translated
 from server.mail.hosts import Guard
 
 MAX_REDIRECTS = 3
@@ -71,6 +73,25 @@ def discover(
     if refused is not None:
         raise refused
     raise Transient("No Exchange server was found for this address; enter the server's own address instead.")
+
+
+def scheme(guard: Guard, url: str, *, deadline_s: float = DEADLINE_S) -> Literal["ntlm", "basic"]:
+    """Return how the EWS server at `url` signs people in, the better way first, having shown it no login.
+
+    Raises: Rejected if it is no server that asks for one of these; Transient (code "certificate" for one that is not trusted).
+    """
+    with hosts.session(guard, deadline_s=deadline_s, max_bytes=lambda: MAX_BYTES) as session:
+        session.auth = _no_auth
+        try:
+            reply = session.get(url)
+        except requests.exceptions.RequestException as error:
+            raise translated(error, changes=False) from error
+    offered = {part.strip().partition(" ")[0].lower() for part in reply.headers.get("WWW-Authenticate", "").split(",")}
+    if reply.status_code == 503:
+        raise Transient("Exchange is not available right now.")
+    if reply.status_code != 401 or not offered & {"ntlm", "negotiate", "basic"}:
+        raise Rejected("There is no Exchange at this address, or it signs people in by another way than NTLM or a password.")
+    return "ntlm" if offered & {"ntlm", "negotiate"} else "basic"
 
 
 class _Search:

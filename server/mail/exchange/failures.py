@@ -136,7 +136,7 @@ def _of_the_wire(error: BaseException, changes: bool) -> SsiError:
         refused.__cause__ = error
         return refused
     if _first(error, ssl.SSLCertVerificationError):
-        return _caused(Transient(f"The certificate of the {PEER} server is not trusted."), "certificate")
+        return _caused(Transient(f"The certificate of the {PEER} server is not trusted.", code="certificate"), "certificate")
     if never_sent(error):
         return _caused(Transient(f"{PEER} cannot be reached at this address."), "no connection")
     return _caused(_perhaps(changes, f"{PEER} did not answer in time."), type(error).__name__)
@@ -146,7 +146,7 @@ def _of_the_answer(error: Answered, changes: bool) -> SsiError:
     status, pause = error.status, error.retry_after_s
     made: SsiError
     if error.is_locked:
-        made = NeedsReauth(f"The account is locked out of {PEER}.")
+        made = NeedsReauth(f"The account is locked out of {PEER}.", code="locked")
     elif status == 401:
         made = NeedsReauth(f"{PEER} no longer accepts the user name and password.")
     elif status == 403:

@@ -1,10 +1,11 @@
-/** The developer bar: how the host misbehaves, how slow and sick the vendors are, what happened, what was asked. */
+/** The developer bar: how the host misbehaves, how slow and sick the vendors are, what happened, what was asked, what was mailed. */
 
 import { ApiError, call } from "./api.js";
 import { BEHAVIOURS, LANGUAGES, MAILBOX_SETS, TOKEN_FAILURES } from "./behaviours.js";
 import { el, icon, iconButton } from "./dom.js";
 
-const TABS = { host: "Host", vendors: "Vendors", log: "World log", requests: "Requests" };
+const TABS = { host: "Host", vendors: "Vendors", log: "World log", requests: "Requests", mails: "Mails" };
+const SOURCES = { log: "log", requests: "access", mails: "mails" };
 const KINDS = ["status", "hang", "drop", "acted_drop", "html", "garbage"];
 const TAIL = 100;
 const POLL_MS = 1000;
@@ -158,17 +159,17 @@ export class DeveloperBar {
       el("button", { class: "primary" }, "Add fault"), problem);
   }
 
-  // -- Log and requests -------------------------------------------------------------------------------------------------
+  // -- Log, requests and mails ------------------------------------------------------------------------------------------
 
   async #poll() {
-    if (this.#panel.hidden || document.hidden || (this.#tab !== "log" && this.#tab !== "requests")) return;
     const tab = this.#tab;
-    const entries = await call("GET", `/world/${tab === "log" ? "log" : "access"}?limit=${TAIL}`).catch(() => null);
+    if (this.#panel.hidden || document.hidden || tab === "host" || tab === "vendors") return;
+    const entries = await call("GET", `/world/${SOURCES[tab]}?limit=${TAIL}`).catch(() => null);
     if (!entries || tab !== this.#tab) return;
     const last = `${entries.length} ${entries.at(-1)?.seq}`;
     if (last === this.#seen) return;
     this.#seen = last;
-    this.#panel.replaceChildren(tab === "log" ? logTable(entries) : requestTable(entries));
+    this.#panel.replaceChildren({ log: logTable, requests: requestTable, mails: mailTable }[tab](entries));
   }
 }
 
@@ -204,4 +205,10 @@ function requestTable(requests) {
   const rows = requests.toReversed().map((r) => [clock(r.at), r.vendor, String(r.status), `${Math.round(r.duration_ms)} ms`,
     `${r.method} ${r.path}${r.query ? `?${r.query}` : ""}${r.parts.length ? ` [${r.parts.join("; ")}]` : ""}`, r.actor]);
   return table(["Time", "Vendor", "Status", "Took", "Request", "Who"], rows, "No request has reached a vendor yet.");
+}
+
+/** @param {any[]} mails */
+function mailTable(mails) {
+  const rows = mails.toReversed().map((m) => [clock(m.at), m.sender, m.recipients.join(", "), m.headers.subject, m.text]);
+  return table(["Time", "From", "To", "Subject", "Text"], rows, "The product has sent no mail yet.");
 }
