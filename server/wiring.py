@@ -72,7 +72,7 @@ class Face:
     cache_s: int
     proxies: int
     key_place: Literal["file", "vault"]  # where the key-encryption key lies, for the pages that say it
-    pages_frame_ancestors: tuple[str, ...]
+    pages_frame_ancestors: tuple[str, ...] = ()
 
 
 def face(settings: Settings) -> Face:
