@@ -111,10 +111,11 @@ def begin(deps: Deps, principal: Principal, service: OAuthService, *, browser: s
     """Return where the browser goes to sign in to the mailbox. Raises: ConnectRefused; Transient."""
     _check_offered(principal.organization, service)
     hint = address or principal.user.email
+    at_microsoft = _CONSUMERS if _is_consumer(deps, hint) else _WORK
     begun = deps.doors.flows[service].begin(
         redirect_uri=redirect_uri,
         scopes=deps.doors.flow_scopes[service],
-        tenant=_CONSUMERS if _is_consumer(deps, hint) else _WORK,
+        tenant=at_microsoft if service == "microsoft365" else "",
         login_hint=hint,
     )
     tenant_id, user_id = principal.tenant.id, principal.user.id
@@ -156,7 +157,8 @@ def _connect_account(deps: Deps, principal: Principal, service: OAuthService, gr
 def _give_back(deps: Deps, service: OAuthService, granted: Granted) -> None:
     """End a grant that we do not use, unless a connection lives on it: at Google all tokens of an account end together."""
     with deps.store.transaction(reading=True) as tx:
-        is_used = tx.identity_owner(granted.person.tenant, granted.person.subject) is not None
+        is_bound = tx.identity_owner(granted.person.tenant, granted.person.subject) is not None
+        is_used = is_bound or tx.is_claimed(account_key(_PROVIDERS[service], granted.person.subject))
     if granted.tokens.refresh_token is None or is_used:
         return
     try:
@@ -192,10 +194,10 @@ def connect_exchange(deps: Deps, principal: Principal, *, address: str, password
 
 
 def _login(deps: Deps, address: str, password: str, user: str, url: str) -> ExchangeLogin:
-    """Raises: ConnectRefused."""
-    draft = ExchangeLogin(url="", user=user, password=password)
+    """Return how to sign in: at the server's address if it is known, else where autodiscover finds it. Raises: ConnectRefused."""
+    draft = ExchangeLogin(url=_checked_url(url) if url else "", user=user, password=password)
     try:
-        found = _checked_url(url) if url else deps.doors.exchange.discover(address, draft)
+        found = draft.url or deps.doors.exchange.discover(address, draft)
         return replace(draft, url=found, scheme=deps.doors.exchange.scheme(found))
     except InvalidInput as error:
         is_online = is_exchange_online(address.rpartition("@")[2]) or "Exchange Online" in error.reason
@@ -214,6 +216,8 @@ def _checked_url(url: str) -> str:
         checked = server_url(url, "url")
     except InvalidInput as error:
         raise ConnectRefused("invalid_entry", error.reason, field="url", reason=error.reason) from error
+    if checked.scheme != "https":
+        raise ConnectRefused("invalid_entry", "The address is not encrypted.", field="url", reason="must begin with https")
     if is_exchange_online(checked.hostname or ""):
         raise ConnectRefused("exchange_online", "The address is one of Exchange Online.")
     return checked.geturl()

@@ -117,9 +117,13 @@ def by_password(deps: Deps, tenant: str, user: str, password: str, *, next_path:
     found = _tenant(deps, tenant)
     if found.c4c.oidc:
         raise NotFound("People of this tenant sign in at its identity provider.")
-    if not user.strip() or not password or ":" in user:
-        raise NeedsReauth("SAP Cloud for Customer does not accept this user and password.")
-    me = deps.doors.c4c_by_password(found, user.strip(), password).who_am_i()
+    wrong = NeedsReauth("SAP Cloud for Customer does not accept this user and password.")
+    if not user.strip() or not password or ":" in user:  # which separates the two in Basic (RFC 7617)
+        raise wrong
+    try:
+        me = deps.doors.c4c_by_password(found, user.strip(), password).who_am_i()
+    except NeedsReauth as error:
+        raise wrong from error
     principal = _known(deps, found, me.user_id)
     _check_user(principal, me)
     return _signed_in(deps, principal, next_path, via="password")

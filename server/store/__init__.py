@@ -552,6 +552,10 @@ class Transaction:
         except sa.exc.IntegrityError as error:
             raise AlreadyExists("The mailbox is connected already, by somebody else.") from error
 
+    def is_claimed(self, key: str) -> bool:
+        """Say whether the mailbox of this account (`account_key`) belongs to a connection."""
+        return self._first(sa.select(t.connection.c.id).where(t.connection.c.account_key == key)) is not None
+
     def renew_connection(self, connection_id: str, issuer_tenant: str, now: datetime) -> None:
         """A mailbox was connected (again): nothing stands against its use, unless an administrator suspended it."""
         c = t.connection.c

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.browser
 
 AXE = (Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-VIOLATIONS = "rules => axe.run(document, {runOnly: rules}).then(found => found.violations.map(one => [one.id, one.nodes[0].html]))"
+VIOLATIONS = (
+    "rules => axe.run(document, {runOnly: rules}).then(found => found.violations.map(one => [one.id, one.nodes[0].html]))"
+)
 LOOKS: dict[str, dict[str, Any]] = {
     "wide": {"viewport": {"width": 1280, "height": 800}},
     "phone": {"viewport": {"width": 320, "height": 568}},
@@ -27,7 +29,15 @@ LOOKS: dict[str, dict[str, Any]] = {
     "forced": {"viewport": {"width": 800, "height": 600}, "forced_colors": "active"},
     "german": {"viewport": {"width": 320, "height": 568}, "locale": "de-DE"},
 }
-PATHS = ["/", "/privacy", "/sign-in?tenant=nobody", SETTINGS, f"{SETTINGS}/change", "/settings/nowhere", "/connect/google?state=x"]
+PATHS = [
+    "/",
+    "/privacy",
+    "/sign-in?tenant=nobody",
+    SETTINGS,
+    f"{SETTINGS}/change",
+    "/settings/nowhere",
+    "/connect/google?state=x",
+]
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def scheme(guard: Guard, url: str, *, deadline_s: float = DEADLINE_S) -> Literal
     with hosts.session(guard, deadline_s=deadline_s, max_bytes=lambda: MAX_BYTES) as session:
         session.auth = _no_auth
         try:
-            reply = session.get(url)
+            reply = session.post(url, data=b"")  # as a call of EWS begins: nobody is signed in yet
         except requests.exceptions.RequestException as error:
             raise translated(error, changes=False) from error
     offered = {part.strip().partition(" ")[0].lower() for part in reply.headers.get("WWW-Authenticate", "").split(",")}
