@@ -16,7 +16,7 @@ from server.auth.oidc import Oidc
 from server.errors import InvalidInput, NeedsReauth, RateLimited, Rejected, SsiError, Transient
 from server.transport import Gateway
 from simulator.world import Fault
-from tests.auth.code_flows import REDIRECT, Kind, kind, query, refused, refused_sign_in
+from tests.auth.code_flows import OTHER_TENANT, REDIRECT, Kind, kind, query, refused, refused_sign_in
 from tests.auth.sign_in import MAIL_SCOPES, Line, SignIn
 
 # The good way
