@@ -320,7 +320,7 @@ def test_an_installation_moves_to_a_vault_and_outlives_five_minutes_without_it(
     moved = replace(settings, key_vault=cloud.vault.address, key_file=None)
     deps = wiring.build(moved, now=world.now)
     me = Api(create_app(deps, wiring.face(moved)), simulator, world.people[0])
-    assert "in Azure Key Vault" in me.app.test_client().get("/privacy").text
+    assert (wiring.face(settings).key_place, wiring.face(moved).key_place) == ("file", "vault")
     item = me.item("several_records")
     assert me.post("/context", {"item": item}).status_code == 200
     world.faults.append(Fault("keyvault", "status", times=None))
