@@ -588,7 +588,7 @@ def test_changing_credentials_needs_a_sign_in_of_late(visit: Visit, forward: Cal
 
 def test_who_is_locked_in_c4c_or_not_set_up_is_told_whom_to_ask(visit: Visit, world: World, colleague: Api) -> None:
     provisioning.remove_user(visit.deps, "demo", colleague.person.email)
-    with pytest.raises(Forbidden, match="it@aldermill[.]example") as caught:
+    with pytest.raises(Forbidden, match=r"it@aldermill\.example") as caught:
         _signed_in(visit, colleague.person)
     assert caught.value.code == "not_provisioned"
 
