@@ -41,7 +41,13 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
 
     @bp.get("/sidebar")
     def sidebar() -> Response:
-        page = render_template("sidebar.html", office_js_url=face.office_js_url, asset=asset)
+        page = render_template(
+            "sidebar.html",
+            office_js_url=face.office_js_url,
+            client_id=face.client_id,
+            authority=f"{face.entra_authority}/common",
+            asset=asset,
+        )
         return Response(page, headers={"Cache-Control": "no-cache"}, mimetype="text/html")
 
     @bp.get("/static/<path:path>")

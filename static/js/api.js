@@ -54,7 +54,7 @@ export class Api {
       const { ok, status, headers } = response;
       const json = await response.json().catch(() => null); // cut on its way
       if (!ok) throw new ApiError(String(json?.code ?? status), { request_id: headers.get("X-Request-Id"), ...json, status });
-      if (!(json?.cards ?? json?.state ?? json?.attachments)) throw new TypeError(); // not from our server
+      if (status !== 204 && !(json?.cards ?? json?.state ?? json?.attachments)) throw new TypeError(); // not from our server
       return json;
     } catch (error) {
       if (signal?.aborted) throw new ApiError("aborted");

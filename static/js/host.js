@@ -3,7 +3,8 @@ import { ApiError } from "./api.js";
 
 const HEADERS_MS = 300; // they only help to recognise automatic mail
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
-const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // not supported; not for this account; not on this platform
+const PERSON_HELPS = [13001, 13002, 13008]; // not signed in; broke it off; an earlier question is open
+const [CLOSED, IGNORED] = [12006, 12009]; // by the person (dialog-handle-errors-events.md)
 
 export class Host {
   #mailbox = Office.context.mailbox;
@@ -71,15 +72,54 @@ export class Host {
     if (supports("1.14")) this.#mailbox.addHandlerAsync(Office.EventType.OfficeThemeChanged, changed);
   }
 
-  /** A token for this server. Raises: ApiError. @param {boolean} ask the client may open its sign-in; only after a click */
-  async token(ask) {
+  get nestsApps() {
+    return supports("1.1", "NestedAppAuth");
+  }
+
+  /** @type {Way} */
+  officeToken = async (ask) => {
     // An Outlook manifest cannot demand it (identity-api-requirement-sets.md).
-    if (!supports("1.3", "IdentityAPI")) throw new ApiError("no_sso");
-    try {
-      return await Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask });
-    } catch (error) {
-      throw new ApiError(NO_SINGLE_SIGN_ON.includes(/** @type {any} */ (error)?.code) ? "no_sso" : "sign_in_needed");
-    }
+    if (!supports("1.3", "IdentityAPI")) return "";
+    return Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask }).catch(({ code }) => {
+      if (PERSON_HELPS.includes(code)) throw new ApiError("sign_in_needed");
+      return "";
+    });
+  };
+
+  /** Only an Exchange server of one's own gives it. A client that stops before 1.6 does not tell, and belongs to one. @type {Way} */
+  exchangeToken = async () => {
+    const isTheirs = !supports("1.6") || this.#isEnterprise;
+    return (isTheirs && (await value((callback) => this.#mailbox.getUserIdentityTokenAsync(callback)))) || "";
+  };
+
+  /** By our own page in a window; the client asks leave to open it. @type {Way} */
+  dialogToken = async (ask) => {
+    if (!supports("1.1", "DialogApi")) return "";
+    if (!ask) throw new ApiError("sign_in_needed");
+    const { value: dialog, error } = await opened(`${location.origin}/pane/sign-in`);
+    if (error) throw notShown(error.code);
+    return new Promise((resolve, reject) => {
+      const heard = (/** @type {any} */ { message, origin = location.origin, error }) => {
+        if (origin !== location.origin) return;
+        if (error !== CLOSED) dialog.close();
+        if (error) reject(notShown(error));
+        else resolve(JSON.parse(message).token);
+      };
+      dialog.addEventHandler(Office.EventType.DialogMessageReceived, heard);
+      dialog.addEventHandler(Office.EventType.DialogEventReceived, heard);
+    });
+  };
+
+  /** Open a page of ours beside the mail client, until the person is back. @param {string} path */
+  async visit(path) {
+    const url = location.origin + path;
+    if (supports("1.1", "OpenBrowserWindowApi")) Office.context.ui.openBrowserWindow(url);
+    else open(url, "_blank", "noopener");
+    await new Promise((resolve) => addEventListener("focus", resolve, { once: true }));
+  }
+
+  get #isEnterprise() {
+    return supports("1.6") && this.#mailbox.userProfile.accountType === "enterprise";
   }
 
   /** @param {Office.MessageRead} item */
@@ -111,10 +151,9 @@ export class Host {
 
   /** @param {string} id @returns {Ids} */
   #ids(id) {
-    const profile = this.#mailbox.userProfile;
-    const mailbox = profile.emailAddress;
-    // "enterprise" is an Exchange server of one's own, which knows no REST ids.
-    if (supports("1.6") && profile.accountType === "enterprise") return { id, id_form: "ews", mailbox };
+    const mailbox = this.#mailbox.userProfile.emailAddress;
+    // An Exchange server of one's own knows no REST ids.
+    if (this.#isEnterprise) return { id, id_form: "ews", mailbox };
     return { id: this.#mailbox.convertToRestId(id, Office.MailboxEnums.RestVersion.v2_0), id_form: "rest", mailbox };
   }
 }
@@ -138,6 +177,12 @@ const people = (all = []) => all.map((each) => person(each)).filter(({ address }
 
 /** @type {ValueOf} */
 const value = (get) => new Promise((resolve) => get((result) => resolve(result.value)));
+
+/** @type {Opened} */
+const opened = (url) => new Promise((resolve) => Office.context.ui.displayDialogAsync(url, { height: 70, width: 40 }, resolve));
+
+/** @param {number} code */
+const notShown = (code) => new ApiError([CLOSED, IGNORED].includes(code) ? "dialog_closed" : "dialog_blocked");
 
 /** Outlook has no isDarkTheme. @param {string} [color] */
 function brightness(color = "") {

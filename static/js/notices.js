@@ -1,8 +1,11 @@
 /** What to say when there is something to say. The only place that knows error codes. */
 import { button, el, facts, icon } from "./dom.js";
 
-const FINAL = ["no_sso", "not_provisioned", "mailbox_not_connected", "no_access"]; // trying again does not help
-const CODES = ["offline", "unreachable", "timeout", "sign_in_needed", "busy", "item_changed", ...FINAL];
+const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does not help
+const SIGN_IN = ["sign_in_needed", "not_linked", "link_refused", "dialog_closed", "dialog_blocked"];
+const CODES = ["offline", "unreachable", "timeout", "busy", "item_changed", "mailbox_not_connected", ...SIGN_IN, ...FINAL];
+/** @type {Record<Step, Key>} what the person can do -> what the button says */
+const STEPS = { refresh: "retry", signIn: "sign_in", connect: "connect" };
 /** @type {Record<number, string>} */
 const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 429: "busy", 502: "away", 503: "away", 504: "away" };
 
@@ -21,7 +24,7 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   if (phase === "empty") return { tone: "info", title: t("no_item"), next: t("no_item_next") };
   if (trouble && phase === "failed") {
     const situation = situationOf(trouble);
-    const step = situation === "sign_in_needed" ? "signIn" : !FINAL.includes(situation) && "refresh";
+    const step = SIGN_IN.includes(situation) ? "signIn" : situation === "mailbox_not_connected" ? "connect" : !FINAL.includes(situation) && "refresh";
     const [contact] = /[^\s,]+@[^\s,]+\w/.exec(trouble.detail) ?? [];
     const next = told(trouble) || t(/** @type {Key} */ (`${situation}_next`), { contact: contact ? ` (${contact})` : "" });
     return { tone: step === "refresh" ? "bad" : "wait", title: t(situation), next, trouble, step };
@@ -59,7 +62,7 @@ export function noticePart(notice, kind, ui) {
   const content = () => [
     el("p.title", title),
     next && el("p", next),
-    step && button(ui.t(step === "signIn" ? "sign_in" : "retry"), "step", () => ui.actions[step](), "primary"),
+    step && button(ui.t(STEPS[step]), "step", () => ui.actions[step](), "primary"),
     trouble && details(trouble, ui),
   ];
   const build = () => el(`div.${kind}.${tone}`, icon(tone === "info" ? "mail" : "alert"), el("div", content()));
@@ -67,8 +70,12 @@ export function noticePart(notice, kind, ui) {
 }
 
 /** The technical cause, to hand to an administrator. @type {Draw<Trouble>} */
-export function details({ code, status, requestId }, { t }) {
-  const list = facts([[t("code"), `${code} ${status || ""}`], [t("request_id"), requestId]]);
+export function details(trouble, { t }) {
+  const { code, status, detail, requestId } = trouble;
+  /** @type {Fact[]} */
+  const rows = [[t("code"), `${code} ${status || ""}`], [t("request_id"), requestId]];
+  if (detail && !told(trouble)) rows.push([t("cause"), detail]);
+  const list = facts(rows);
   const run = () => {
     getSelection()?.selectAllChildren(list);
     copy.textContent = t(document.execCommand("copy") ? "copied" : "copy_by_hand"); // navigator.clipboard is denied to frames

@@ -22,6 +22,7 @@ export class Sidebar {
   #number = 0;
   #saves = 0; // answers to writes; a look that began before the last one knows less
   #watch = 0;
+  #links = false; // signing in is for linking an Exchange account, until that is done
   #reading = new AbortController();
   /** @type {Map<string, Draft>} */ #drafts = new Map();
 
@@ -66,14 +67,33 @@ export class Sidebar {
   }
 
   async signIn() {
+    const { api, signIn } = this.#with;
+    this.#links ||= this.#state.trouble?.code === "not_linked";
     try {
-      this.#with.api.use(await this.#with.host.token(true));
+      api.use(await (this.#links ? this.#link() : signIn(true)));
+      this.#links = false;
       this.#show();
     } catch (error) {
       const trouble = troubleOf(error);
+      if (this.#links && trouble.status) trouble.code = "link_refused";
       this.#set({ trouble });
       this.#tell({ key: "sign_in_failed", trouble });
     }
+  }
+
+  /** An Exchange account becomes that of whoever signs in at our dialog. */
+  async #link() {
+    const { api, host } = this.#with;
+    api.use(await host.dialogToken(true));
+    const token = await host.exchangeToken(true);
+    await api.write("link", { token });
+    return token;
+  }
+
+  /** Let the person mend the connection, and look again when they are back. */
+  async connect() {
+    await this.#with.host.visit("/settings/sync/email");
+    this.refresh();
   }
 
   /** Save with every record that the lookup found. */
@@ -148,7 +168,7 @@ export class Sidebar {
       const trouble = troubleOf(error);
       if (number !== this.#number || aside) return;
       const { phase, item, places, context } = this.#state;
-      if (phase === "shown" && item && context) {
+      if (phase === "shown" && item && context && !isTheirs(trouble)) {
         const final = { ...context, incomplete: false };
         this.#set({ refreshing: false, context: final, places: arrange(final, item.wire, places) });
         return this.#tell({ key: "refresh_failed", trouble });
@@ -204,6 +224,7 @@ export class Sidebar {
       this.#saves++;
       if (!this.#isHere(item)) return this.#tell({ key: "failed_other", subject: item.wire.subject, trouble });
       const id = trouble.saveId; // it was accepted, and failed
+      if (!id && isTheirs(trouble)) return this.#set({ phase: "failed", trouble, save: before, sheet: null });
       if (id || !sheet) return this.#set({ save: { state: "failed", id: id || before.id, trouble }, sheet: null });
       this.#set({ save: before });
       this.#setSheet(sheet, { saving: false, trouble });
@@ -278,6 +299,9 @@ export class Sidebar {
     if (sheet?.draft === draft) this.#set({ sheet: { ...sheet, ...change } });
   }
 }
+
+/** Only the person can mend it, so that showing it matters more than what was shown. @type {(trouble: Trouble) => boolean} */
+const isTheirs = ({ code, status }) => status === 401 || /sign_in|linked|not_conn/.test(code);
 
 /** Anything but an ApiError is a bug of ours and goes on. @type {(error: unknown) => Trouble} */
 function troubleOf(error) {

@@ -149,6 +149,7 @@ type Ask = (item: Item, how: Partial<Question> | undefined, before: Place[]) => 
 interface Surroundings {
   host: import("./host.js").Host;
   api: import("./api.js").Api;
+  signIn: Way;
   view: { draw(state: State): void; tell(news: News): void };
   sleep: (s: number) => Promise<unknown>;
 }
@@ -161,7 +162,19 @@ interface News {
   count?: number;
 }
 
+// Signing in
+
+/** A token for our server, "" where this way is missing or broken. `ask`: something may be opened, as the person clicked. Raises: ApiError. */
+type Way = (ask: boolean) => Promise<string>;
+type NestedApp = Pick<import("@azure/msal-browser").IPublicClientApplication, "acquireTokenSilent" | "acquireTokenPopup">;
+/** What works is remembered, so that a refused token is renewed the same way. `settings`: of the page. */
+type SignInOf = (host: Pick<import("./host.js").Host, "nestsApps" | "officeToken" | "exchangeToken" | "dialogToken">, settings: DOMStringMap) => Way;
+/** MSAL.js, once its file is loaded. */
+declare var msal: Pick<typeof import("@azure/msal-browser"), "createNestablePublicClientApplication">;
+
 // In the mail client
+
+type Opened = (url: string) => Promise<Office.AsyncResult<Office.Dialog>>;
 
 type ValueOf = <T>(get: (callback: (result: Office.AsyncResult<T>) => void) => void) => Promise<T | undefined>;
 type PersonOf = (of?: Partial<Office.EmailAddressDetails> | null) => Person;
@@ -209,11 +222,13 @@ type Fact = [term: string, value: Node | string];
 type Draw<Value> = (value: Value, ui: Ui) => HTMLElement;
 type DrawParts<Value> = (value: Value, ui: Ui) => Part[];
 
+type Step = "refresh" | "signIn" | "connect";
+
 interface Notice {
   tone: "info" | "wait" | "bad";
   title: string;
   next?: string;
-  step?: "refresh" | "signIn" | false;
+  step?: Step | false;
   trouble?: Trouble;
 }
 

@@ -14,6 +14,8 @@ from simulator.world import MailboxState, StoredMessage, World
 CHROMIUM = "/usr/bin/chromium"
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
 
+MSAL = Path(__file__).parents[2] / "node_modules/@azure/msal-browser/lib/msal-browser.min.js"
+
 
 def box_of(world: World, case: str) -> MailboxState:
     return world.mailbox(world.cases[case][0])
