@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Frame, Route, expect
 
 from simulator import demo
-from simulator.world import World
+from simulator.world import AccessType, World
 from tests.simulator.inbox_page import Client, box_of, eventually
 
 pytestmark = pytest.mark.browser
@@ -81,20 +81,24 @@ def test_nested_app_authentication_fails_as_asked(inbox: Client, failure: str, s
     assert acquire(inbox.open("known_contact", f"naa-{failure}"), "acquireTokenSilent") == said
 
 
-def test_only_microsoft_365_nests_apps_and_only_where_it_is_not_switched_off(inbox: Client) -> None:
-    sets = [["NestedAppAuth", "1.1"], ["IdentityAPI", "1.3"]]
-    homes = {box.owner.access_type: case for case in inbox.world.cases if (box := box_of(inbox.world, case))}
-    for case, host, supported in [
-        (homes["office365"], "", [True, True]),
-        (homes["office365"], "no-naa", [False, True]),
-        (homes["office365"], "on-premises-sign-in", [False, False]),
-        (homes["exchange_direct"], "", [False, True]),
-        (homes["exchange_direct"], "on-premises-sign-in", [False, False]),
-        (homes["google"], "", [False, True]),
-    ]:
-        pane = inbox.open(case, host)
-        assert [pane.evaluate(SUPPORTS, each) for each in sets] == supported, (case, host)
-        assert pane.evaluate("'nestedAppAuthBridge' in window") is supported[0]
+@pytest.mark.parametrize(
+    ("kind", "host", "supported"),
+    [
+        ("office365", "", [True, True]),
+        ("office365", "no-naa", [False, True]),
+        ("office365", "on-premises-sign-in", [False, False]),
+        ("exchange_direct", "", [False, True]),
+        ("exchange_direct", "on-premises-sign-in", [False, False]),
+        ("google", "", [False, True]),
+    ],
+)
+def test_only_microsoft_365_nests_apps_and_only_where_it_is_not_switched_off(
+    inbox: Client, kind: AccessType, host: str, supported: list[bool]
+) -> None:
+    demo.rehome(inbox.world, inbox.world.people[0], kind)
+    pane = inbox.open("known_contact", host)
+    assert [pane.evaluate(SUPPORTS, each) for each in (["NestedAppAuth", "1.1"], ["IdentityAPI", "1.3"])] == supported
+    assert pane.evaluate("'nestedAppAuthBridge' in window") is supported[0]
 
 
 def test_an_exchange_server_gives_identity_tokens_for_the_add_ins_address_and_exchange_online_none(inbox: Client) -> None:
@@ -108,15 +112,16 @@ def test_an_exchange_server_gives_identity_tokens_for_the_add_ins_address_and_ex
     online = inbox.open("known_contact").evaluate(identity)
     assert (online["status"], online["error"]["name"], online["asyncContext"]) == ("failed", "GenericTokenError", "mine")
 
-    case = next(case for case in inbox.world.cases if box_of(inbox.world, case).owner.access_type == "exchange_direct")
+    demo.rehome(inbox.world, box_of(inbox.world, "known_contact").owner, "exchange_direct")
     inbox.page.route("**/api/identity-token", answer)
-    pane = inbox.open(case, "on-premises-sign-in")
+    pane = inbox.open("known_contact", "on-premises-sign-in")
     assert pane.evaluate(identity)["value"] == "header.payload.signature"
     inbox.page.unroute("**/api/identity-token")
-    assert asked == [{"mailbox": owner_of(inbox, case), "url": pane.url.partition("?")[0]}]
+    assert asked == [{"mailbox": owner_of(inbox, "known_contact"), "url": pane.url.partition("?")[0]}]
 
 
-OPEN_DIALOG = """new Promise((resolve) => Office.context.ui.displayDialogAsync(`${location.origin}/dialog`, {promptBeforeOpen: false}, (r) => {
+OPEN_DIALOG = """new Promise((resolve) =>
+    Office.context.ui.displayDialogAsync(`${location.origin}/dialog`, {promptBeforeOpen: false}, (r) => {
     r.value?.addEventHandler(Office.EventType.DialogMessageReceived, (e) => events.push(e.message));
     r.value?.addEventHandler(Office.EventType.DialogEventReceived, (e) => events.push(e.error));
     resolve(r.error?.code ?? r.status); }))"""
@@ -144,7 +149,8 @@ def test_a_message_for_another_origin_does_not_reach_the_pane(inbox: Client) -> 
 
 
 def test_a_window_of_the_browser_opens_only_where_the_host_can(inbox: Client) -> None:
-    opens = "(() => { try { Office.context.ui.openBrowserWindow(location.origin + '/dialog'); } catch (e) { return e.message; } })()"
+    window = "Office.context.ui.openBrowserWindow(location.origin + '/dialog')"
+    opens = f"(() => {{ try {{ {window}; }} catch (error) {{ return error.message; }} }})()"
     assert "not supported" in inbox.open("known_contact").evaluate(opens)
     pane = inbox.open("known_contact", "browser-window")
     assert pane.evaluate(SUPPORTS, ["OpenBrowserWindowApi", "1.1"])
