@@ -3,15 +3,14 @@ import { ApiError } from "./api.js";
 
 const HEADERS_MS = 300; // they only help to recognise automatic mail
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
-const PERSON_HELPS = [13001, 13002, 13008]; // not signed in; broke it off; an earlier question is open
-const [CLOSED, IGNORED] = [12006, 12009]; // by the person (dialog-handle-errors-events.md)
+const CLOSED = 12006; // by the person (dialog-handle-errors-events.md)
 
 export class Host {
   #mailbox = Office.context.mailbox;
   #draft = {};
   #drafts = 0;
 
-  /** Wait for the mail client; null outside of one. */
+  /** null outside of a mail client */
   static async open() {
     if (!("Office" in globalThis)) return null;
     await Office.onReady();
@@ -27,7 +26,6 @@ export class Host {
     return supports("1.14") ? brightness(Office.context.officeTheme?.bodyBackgroundColor) : null;
   }
 
-  /** What the selected item is known by in this page; cheap. @returns {string | null} */
   get identity() {
     const { item } = this.#mailbox;
     if (!item || isMessage(item)) return item?.itemId || null;
@@ -36,13 +34,13 @@ export class Host {
     return `draft ${this.#drafts}`;
   }
 
-  /** Sender and subject, without waiting; null for a draft. @returns {Headline | null} */
+  /** null for a draft */
   get headline() {
     const { item } = this.#mailbox;
     return item && isMessage(item) ? { from: person(item.from), subject: item.subject || "" } : null;
   }
 
-  /** null when there is none, or another one by now. @returns {Promise<Item | null>} */
+  /** @returns {Promise<Item | null>} */
   async readItem() {
     const { item } = this.#mailbox;
     const { identity } = this;
@@ -52,25 +50,25 @@ export class Host {
     return this.identity === identity ? { identity, mode, wire } : null;
   }
 
-  /** Call back when another item may be selected. @param {() => void} changed */
-  onItemChange(changed) {
+  /** @type {On} */
+  onItemChange = (changed) => {
     if (supports("1.5")) this.#mailbox.addHandlerAsync(Office.EventType.ItemChanged, changed);
     addEventListener("focus", changed);
     document.addEventListener("visibilitychange", changed);
     setInterval(() => document.visibilityState === "visible" && changed(), POLL_MS);
-  }
+  };
 
-  /** Call back when the people of the selected draft change. @param {() => void} changed */
-  onRecipientsChange(changed) {
+  /** Of the selected draft. @type {On} */
+  onRecipientsChange = (changed) => {
     const { item } = this.#mailbox;
     if (!item || isMessage(item) || !supports("1.7")) return;
     /** @type {Office.MessageCompose} */ (item).addHandlerAsync(Office.EventType.RecipientsChanged, changed);
-  }
+  };
 
-  /** @param {() => void} changed */
-  onThemeChange(changed) {
+  /** @type {On} */
+  onThemeChange = (changed) => {
     if (supports("1.14")) this.#mailbox.addHandlerAsync(Office.EventType.OfficeThemeChanged, changed);
-  }
+  };
 
   get nestsApps() {
     return supports("1.1", "NestedAppAuth");
@@ -81,28 +79,31 @@ export class Host {
     // An Outlook manifest cannot demand it (identity-api-requirement-sets.md).
     if (!supports("1.3", "IdentityAPI")) return "";
     return Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask }).catch(({ code }) => {
-      if (PERSON_HELPS.includes(code)) throw new ApiError("sign_in_needed");
+      // not signed in; broke it off; an earlier question is open
+      if (/1300[128]/.test(code)) throw new ApiError("sign_in_needed");
       return "";
     });
   };
 
-  /** Only an Exchange server of one's own gives it. A client that stops before 1.6 does not tell, and belongs to one. @type {Way} */
+  /** @type {Way} */
   exchangeToken = async () => {
-    const isTheirs = !supports("1.6") || this.#isEnterprise;
-    return (isTheirs && (await value((callback) => this.#mailbox.getUserIdentityTokenAsync(callback)))) || "";
+    // A client that stops before 1.6 does not tell, and belongs to a server of one's own.
+    if (supports("1.6") && !this.#isEnterprise) return "";
+    return (await value((callback) => this.#mailbox.getUserIdentityTokenAsync(callback))) ?? "";
   };
 
-  /** By our own page in a window; the client asks leave to open it. @type {Way} */
+  /** @type {Way} */
   dialogToken = async (ask) => {
     if (!supports("1.1", "DialogApi")) return "";
     if (!ask) throw new ApiError("sign_in_needed");
-    const { value: dialog, error } = await opened(`${location.origin}/pane/sign-in`);
-    if (error) throw notShown(error.code);
+    const url = `${location.origin}/pane/sign-in`;
+    const dialog = await value((callback) => Office.context.ui.displayDialogAsync(url, { height: 70, width: 40 }, callback));
+    if (!dialog) throw new ApiError("dialog_blocked");
     return new Promise((resolve, reject) => {
       const heard = (/** @type {any} */ { message, origin = location.origin, error }) => {
         if (origin !== location.origin) return;
         if (error !== CLOSED) dialog.close();
-        if (error) reject(notShown(error));
+        if (error) reject(new ApiError(error === CLOSED ? "dialog_closed" : "dialog_blocked"));
         else resolve(JSON.parse(message).token);
       };
       dialog.addEventHandler(Office.EventType.DialogMessageReceived, heard);
@@ -110,13 +111,13 @@ export class Host {
     });
   };
 
-  /** Open a page of ours beside the mail client, until the person is back. @param {string} path */
-  async visit(path) {
+  /** @type {Visit} */
+  visit = async (path) => {
     const url = location.origin + path;
     if (supports("1.1", "OpenBrowserWindowApi")) Office.context.ui.openBrowserWindow(url);
     else open(url, "_blank", "noopener");
     await new Promise((resolve) => addEventListener("focus", resolve, { once: true }));
-  }
+  };
 
   get #isEnterprise() {
     return supports("1.6") && this.#mailbox.userProfile.accountType === "enterprise";
@@ -161,12 +162,12 @@ export class Host {
 /** @param {string} version */
 const supports = (version, set = "Mailbox") => Office.context.requirements?.isSetSupported(set, version);
 
-/** The subject of a draft is an object with getAsync. @type {IsMessage} */
+/** @type {IsMessage} */
 function isMessage(item) {
   return !("subject" in item) || typeof item.subject !== "object";
 }
 
-/** A name that cannot be seen is none. @type {PersonOf} */
+/** @type {PersonOf} */
 function person(of) {
   const name = of?.displayName ?? "";
   return { name: /[^\p{C}\p{M}\p{Z}]/u.test(name) ? name : "", address: of?.emailAddress || "" };
@@ -177,12 +178,6 @@ const people = (all = []) => all.map((each) => person(each)).filter(({ address }
 
 /** @type {ValueOf} */
 const value = (get) => new Promise((resolve) => get((result) => resolve(result.value)));
-
-/** @type {Opened} */
-const opened = (url) => new Promise((resolve) => Office.context.ui.displayDialogAsync(url, { height: 70, width: 40 }, resolve));
-
-/** @param {number} code */
-const notShown = (code) => new ApiError([CLOSED, IGNORED].includes(code) ? "dialog_closed" : "dialog_blocked");
 
 /** Outlook has no isDarkTheme. @param {string} [color] */
 function brightness(color = "") {

@@ -7,16 +7,15 @@ import { Text } from "./text.js";
 import { View } from "./view.js";
 
 const host = await Host.open();
-const signIn = host && signInOf(host, document.body.dataset);
-const api = new Api(async () => signIn?.(false) ?? "");
+const api = new Api(host ? signInOf(host, document.body.dataset) : async () => "");
 api.warm(); // signing in goes on while words are loaded and the item is read
 const view = new View(await Text.load(host?.language || navigator.language));
-if (host && signIn) open(host, signIn);
+if (host) open(host);
 else view.draw({ ...NOTHING, phase: "outside" });
 
-/** @param {Host} host @param {Way} signIn */
-function open(host, signIn) {
-  const sidebar = new Sidebar({ host, api, signIn, view, sleep: (s) => new Promise((resolve) => setTimeout(resolve, s * 1000)) });
+/** @param {Host} host */
+function open(host) {
+  const sidebar = new Sidebar({ host, api, view, sleep: (s) => new Promise((resolve) => setTimeout(resolve, s * 1000)) });
   view.ui.actions = sidebar;
   view.setTheme(host.theme);
   host.onThemeChange(() => view.setTheme(host.theme));

@@ -1,20 +1,20 @@
-/** Who the person is, proven by the first way that works here. Only a token for our server leaves the pane; it is in memory only. */
+/** Who the person is, by the first way that works here. Only a token for our server leaves the pane. */
 import { ApiError } from "./api.js";
 
 const SILENT_MS = 5_000; // some hosts' bridges never answer
-const MSAL = new URL("../vendor/msal-browser.min.js", import.meta.url).href;
+const MSAL = "../vendor/msal-browser.min.js";
 
 /** @type {SignInOf} */
 export function signInOf(host, { clientId = "", authority }) {
   /** @type {NestedApp} */ let app;
   /** @type {Way | undefined} */ let worked;
 
-  /** Nested app authentication (learn.microsoft.com, enable-nested-app-authentication-in-your-add-in). @type {Way} */
+  /** @type {Way} */
   const nested = async (ask) => {
     if (!clientId || !host.nestsApps) return "";
     const request = { scopes: [`api://${location.host}/${clientId}/access_as_user`], forceRefresh: worked === nested };
     const silent = async () => {
-      if (!("msal" in globalThis)) await load(MSAL);
+      if (!("msal" in globalThis)) await import(MSAL);
       app ??= await msal.createNestablePublicClientApplication({ auth: { clientId, authority }, cache: { cacheLocation: "memoryStorage" } });
       return app.acquireTokenSilent(request);
     };
@@ -41,11 +41,4 @@ export function signInOf(host, { clientId = "", authority }) {
     }
     throw new ApiError("no_sso");
   };
-}
-
-/** @param {string} src */
-function load(src) {
-  const script = Object.assign(document.createElement("script"), { src });
-  document.head.append(script);
-  return new Promise((onload, onerror) => Object.assign(script, { onload, onerror }));
 }

@@ -32,6 +32,7 @@ class Host {
 class Server {
   calls = [];
   used = [];
+  signIn = async () => this.use("token");
   use = (token) => this.used.push(token);
   ask = (path, body, signal) => this.#call(path, body, signal);
   write = (path, body) => this.#call(path, body);
@@ -65,7 +66,6 @@ beforeEach(async () => {
   sidebar = new Sidebar({
     host,
     api: server,
-    signIn: async () => "token",
     view: { draw: (now) => (state = now), tell: (said) => news.push(said) },
     sleep: () => new Promise((resolve) => asleep.push(resolve)),
   });

@@ -84,7 +84,7 @@ def test_a_dialog_that_ends_without_a_token_is_said_to_and_can_be_opened_again(o
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(IGNORED, "Signing in was not finished"), (BLOCKED, "The sign-in window cannot be shown")]
+    ("code", "words"), [(IGNORED, "The sign-in window cannot be shown"), (BLOCKED, "The sign-in window cannot be shown")]
 )
 def test_a_dialog_that_may_not_open_is_said_to(open_pane, code, words):
     page = open_pane({}, dialogError=code, **ONLY_DIALOG).page
