@@ -16,7 +16,7 @@ from simulator.inbox import create_app
 from simulator.serving import Port
 from simulator.world import Person, World
 from tests.simulator.holder import Holder
-from tests.simulator.inbox_page import ADD_IN, CHROMIUM, DIALOG, MSAL, Client
+from tests.simulator.inbox_page import ADD_IN, CHROMIUM, DIALOG, MSAL, SIGN_IN_SCRIPT, SIGNED_IN, Client
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,8 @@ def tab(browser: Browser) -> Iterator[Client]:
         port = stack.enter_context(Port(app))
         add_in.add_url_rule("/sidebar", "sidebar", lambda: ADD_IN % port.url)
         add_in.add_url_rule("/dialog", "dialog", lambda: DIALOG % port.url)
+        add_in.add_url_rule("/pane/sign-in", "signed_in", lambda: SIGNED_IN % port.url)
+        add_in.add_url_rule("/pane-sign-in.js", "sign_in_script", lambda: send_file(SIGN_IN_SCRIPT))
         add_in.add_url_rule("/msal.js", "msal", lambda: send_file(MSAL))
         tab.url = port.url
         yield tab

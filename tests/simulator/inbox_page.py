@@ -87,6 +87,11 @@ ui.addHandlerAsync(Office.EventType.DialogParentMessageReceived, (event) => ui.m
 ui.messageParent("signed in");
 </script></body></html>"""
 
+SIGN_IN_SCRIPT = Path(__file__).parents[2] / "static/pages/pane-sign-in.js"
+SIGNED_IN = """<!doctype html><html lang="en"><title>Sign in</title>
+<meta name="ssi-token" content="a.b.c" data-expires-in-s="900">
+<script src="%s/office.js"></script><script defer src="/pane-sign-in.js"></script><body><p>You are signed in.</p></html>"""
+
 
 def eventually(holds: Callable[[], bool], page: Page, within_s: float = 3.0) -> bool:
     """Wait in the browser's loop until `holds`."""

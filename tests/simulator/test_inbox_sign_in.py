@@ -127,6 +127,15 @@ OPEN_DIALOG = """new Promise((resolve) =>
     resolve(r.error?.code ?? r.status); }))"""
 
 
+def test_the_products_dialog_page_hands_its_token_to_the_pane_and_keeps_no_copy(inbox: Client) -> None:
+    pane = inbox.open("known_contact")
+    with inbox.page.expect_popup() as popup:
+        assert pane.evaluate(OPEN_DIALOG.replace("/dialog`", "/pane/sign-in`")) == "succeeded"
+    assert eventually(lambda: pane.evaluate("events") == ['{"token":"a.b.c","expires_in_s":900}'], inbox.page)
+    assert popup.value.evaluate("document.documentElement.outerHTML.includes('a.b.c')") is False
+    popup.value.close()
+
+
 def test_a_dialog_can_be_refused_blocked_and_broken(inbox: Client) -> None:
     assert inbox.open("known_contact", "no-popups").evaluate(OPEN_DIALOG) == 12009
     assert inbox.open("known_contact", "blocked-popups").evaluate(OPEN_DIALOG) == 12011

@@ -43,9 +43,9 @@ OFFICE_JS = """
     convertToRestId: (id) => id,
     addHandlerAsync: (type, handler) => { handlers[type] = handler; },
   };
-  const heardBy = (handlers) => ({
+  const heardBy = (handlers, dialog) => ({
     say: (message, origin = location.origin) => handlers.DialogMessageReceived({ message, origin }),
-    end: (error) => handlers.DialogEventReceived({ error }),
+    end: (error) => { dialog.isOpen = false; handlers.DialogEventReceived({ error }); },
   });
   window.host = {
     select: (next) => { item = made(next); handlers.ItemChanged(); },
@@ -61,10 +61,10 @@ OFFICE_JS = """
       ui: {
         displayDialogAsync: (url, options, callback) => {
           const heard = {};
-          const dialog = { isOpen: true, close: () => { dialog.isOpen = false; },
-            addEventHandler: (type, handler) => { heard[type] = handler; } };
+          const dialog = { isOpen: false, close: () => { dialog.isOpen = false; },
+            addEventHandler: (type, handler) => { heard[type] = handler; dialog.isOpen = true; } };
           const { dialogError } = wanted;
-          if (!dialogError) host.dialogs.push({ url, options, dialog, ...heardBy(heard) });
+          if (!dialogError) host.dialogs.push({ url, options, dialog, ...heardBy(heard, dialog) });
           setTimeout(() => callback(dialogError
             ? { status: "failed", error: { code: dialogError } } : { status: "succeeded", value: dialog }));
         },

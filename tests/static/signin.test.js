@@ -1,6 +1,6 @@
 /** By which way a pane signs in; mail client and MSAL.js do what the test says. */
 import assert from "node:assert/strict";
-import { beforeEach, test } from "node:test";
+import { afterEach, beforeEach, mock, test } from "node:test";
 
 import { ApiError } from "../../static/js/api.js";
 import { signInOf } from "../../static/js/signin.js";
@@ -32,7 +32,9 @@ beforeEach(() => {
   host = { nestsApps: false, officeToken: missing, exchangeToken: missing, dialogToken: missing };
   globalThis.location = { host: "sidebar.example.com" };
   delete globalThis.msal;
+  mock.timers.enable({ apis: ["setTimeout"] });
 });
+afterEach(() => mock.timers.reset());
 
 test("the first way that is there is taken, and again for the next token", async () => {
   host = { ...host, exchangeToken: way("exchange"), dialogToken: way("dialog") };
@@ -104,13 +106,12 @@ for (const [how, outcomes] of Object.entries({
   });
 }
 
-test("nested app authentication whose bridge never answers gives way after five seconds", async (context) => {
-  context.mock.timers.enable({ apis: ["setTimeout"] });
+test("nested app authentication whose bridge never answers gives way after five seconds", async () => {
   host = { ...host, nestsApps: true, officeToken: way("office") };
-  msal(new Promise(() => undefined));
+  msal();
   globalThis.msal.createNestablePublicClientApplication = () => new Promise(() => undefined);
   const found = signInOf(host, SETTINGS)(false);
-  context.mock.timers.tick(5_000);
+  mock.timers.tick(5_000);
   assert.equal(await found, "office token");
 });
 
