@@ -208,7 +208,11 @@ interface News {
 /** A token for our server, "" where this way is missing or broken. `ask`: something may be opened, as the person clicked. Raises: ApiError. */
 type Way = (ask: boolean) => Promise<string>;
 type NestedApp = Pick<import("@azure/msal-browser").IPublicClientApplication, "acquireTokenSilent" | "acquireTokenPopup">;
-/** What works is remembered, so that a refused token is renewed the same way. `settings`: of the page. */
+/**
+ * What works is remembered, so that a refused token is renewed the same way. `settings`: of the page. The first way is nested app
+ * authentication (learn.microsoft.com, enable-nested-app-authentication-in-your-add-in), which is seen to fail where it is announced
+ * (AzureAD/microsoft-authentication-library-for-js issues 7280 and 7723).
+ */
 type SignInOf = (host: Pick<import("./host.js").Host, "nestsApps" | "officeToken" | "exchangeToken" | "dialogToken">, settings: DOMStringMap) => Way;
 /** MSAL.js, once its file is loaded. */
 declare var msal: Pick<typeof import("@azure/msal-browser"), "createNestablePublicClientApplication">;
