@@ -8,11 +8,11 @@ const htmlFromStrings = ["innerHTML", "outerHTML", "insertAdjacentHTML", "setHTM
 }));
 
 export default [
-  { ignores: [".venv/", ".dev/", "node_modules/"] },
+  { ignores: [".venv/", ".dev/", "node_modules/", "static/vendor/"] },
   js.configs.recommended,
   {
     files: ["static/**/*.js", "simulator/**/*.js"],
-    languageOptions: { sourceType: "module", globals: { ...globals.browser, Office: "readonly" } },
+    languageOptions: { sourceType: "module", globals: { ...globals.browser, Office: "readonly", msal: "readonly" } },
     linterOptions: { reportUnusedDisableDirectives: "error" },
     rules: {
       "eqeqeq": "error",

@@ -66,6 +66,7 @@ class Face:
 
     public_url: str
     client_id: str
+    entra_authority: str  # without tenant
     office_js_url: str
     frame_ancestors: tuple[str, ...]
     cors_origins: tuple[str, ...]
@@ -79,6 +80,7 @@ def face(settings: Settings) -> Face:
     return Face(
         public_url=settings.public_url,
         client_id=settings.client_id,
+        entra_authority=settings.entra_authority,
         office_js_url=settings.office_js_url,
         frame_ancestors=settings.frame_ancestors,
         cors_origins=settings.cors_origins,

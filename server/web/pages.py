@@ -54,7 +54,13 @@ def blueprint(deps: Deps, face: Face, html: Html, files: Assets) -> Blueprint:
 
     @bp.get("/sidebar")
     def sidebar() -> Response:
-        page = render_template("sidebar.html", office_js_url=face.office_js_url, asset=files.url)
+        page = render_template(
+            "sidebar.html",
+            office_js_url=face.office_js_url,
+            client_id=face.client_id,
+            authority=f"{face.entra_authority}/common",
+            asset=files.url,
+        )
         return Response(page, headers={"Cache-Control": "no-cache"}, mimetype="text/html")
 
     @bp.get("/static/<path:path>")

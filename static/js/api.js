@@ -4,7 +4,7 @@ const ASK_MS = 20_000;
 const WRITE_MS = 60_000;
 
 export class ApiError extends Error {
-  /** @param {string} code the Problem's; or ours: offline, unreachable, timeout, aborted @param {Record<string, any>} [problem] */
+  /** @param {string} code @param {ProblemBody} [problem] */
   constructor(code, problem = {}) {
     super(code);
     this.code = code;
@@ -20,30 +20,29 @@ export class Api {
   #newToken;
   /** @type {Promise<string> | null} */ #token = null;
 
-  /** @param {() => Promise<string>} newToken */
+  /** @param {Way} newToken */
   constructor(newToken) {
     this.#newToken = newToken;
   }
 
-  /** Begin to fetch a token. */
   warm() {
     this.#bearer().catch(() => undefined);
   }
 
-  /** @param {string} token from a sign-in that the person asked for */
+  async signIn() {
+    this.use(await this.#newToken(true));
+  }
+
+  /** @param {string} token */
   use(token) {
     this.#token = Promise.resolve(token);
   }
 
-  /** @param {string} path @param {object | null} question null: a GET @param {AbortSignal} [signal] */
-  ask(path, question, signal) {
-    return this.#call(path, question, AbortSignal.timeout(ASK_MS), signal);
-  }
+  /** @type {AskServer} */
+  ask = (path, question, signal) => this.#call(path, question, AbortSignal.timeout(ASK_MS), signal);
 
-  /** @param {string} path @param {object} [order] */
-  write(path, order = {}) {
-    return this.#call(path, order, AbortSignal.timeout(WRITE_MS));
-  }
+  /** @type {WriteToServer} */
+  write = (path, order = {}) => this.#call(path, order, AbortSignal.timeout(WRITE_MS));
 
   /** @type {Call} */
   #call = async (path, body, limit, signal) => {
@@ -54,7 +53,7 @@ export class Api {
       const { ok, status, headers } = response;
       const json = await response.json().catch(() => null); // cut on its way
       if (!ok) throw new ApiError(String(json?.code ?? status), { request_id: headers.get("X-Request-Id"), ...json, status });
-      if (!(json?.cards ?? json?.state ?? json?.attachments)) throw new TypeError(); // not from our server
+      if (status !== 204 && !(json?.cards ?? json?.state ?? json?.attachments)) throw new TypeError(); // not from our server
       return json;
     } catch (error) {
       if (signal?.aborted) throw new ApiError("aborted");
@@ -66,13 +65,13 @@ export class Api {
 
   #bearer() {
     if (this.#token) return this.#token;
-    const token = this.#newToken();
+    const token = this.#newToken(false);
     token.catch(() => this.#token === token && (this.#token = null));
     return (this.#token = token);
   }
 
-  /** @param {string} path @param {RequestInit & {signal: AbortSignal}} request */
-  async #send(path, request) {
+  /** @type {Send} */
+  #send = async (path, request) => {
     const token = this.#bearer();
     const forget = () => this.#token === token && (this.#token = null);
     const stopped = new Promise((_, reject) => request.signal.addEventListener("abort", reject)); // a sign-in may never end
@@ -81,5 +80,5 @@ export class Api {
     const response = await fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
     if (response.status === 401) forget();
     return response;
-  }
+  };
 }

@@ -57,5 +57,5 @@ function cardParts({ card, reasons }, { t, text, opened }, level) {
 /** @type {Row} */
 const row = (label, value, href) => [label, href ? el("a", { href }, value) : value];
 
-/** One line, the rest on hover. @param {string} text */
+/** @type {Short} */
 const short = (text, spec = "span") => el(`${spec}.ellipsis`, { title: text, dir: "auto" }, text);

@@ -3,14 +3,14 @@ import { ApiError } from "./api.js";
 
 const HEADERS_MS = 300; // they only help to recognise automatic mail
 const POLL_MS = 1_500; // clients miss ItemChanged (office-js issues 974, 3470, 6287, 6833)
-const NO_SINGLE_SIGN_ON = [13000, 13003, 13012]; // not supported; not for this account; not on this platform
+const CLOSED = 12006; // by the person (dialog-handle-errors-events.md)
 
 export class Host {
   #mailbox = Office.context.mailbox;
   #draft = {};
   #drafts = 0;
 
-  /** Wait for the mail client; null outside of one. */
+  /** null outside of a mail client */
   static async open() {
     if (!("Office" in globalThis)) return null;
     await Office.onReady();
@@ -26,7 +26,6 @@ export class Host {
     return supports("1.14") ? brightness(Office.context.officeTheme?.bodyBackgroundColor) : null;
   }
 
-  /** What the selected item is known by in this page; cheap. @returns {string | null} */
   get identity() {
     const { item } = this.#mailbox;
     if (!item || isMessage(item)) return item?.itemId || null;
@@ -35,13 +34,13 @@ export class Host {
     return `draft ${this.#drafts}`;
   }
 
-  /** Sender and subject, without waiting; null for a draft. @returns {Headline | null} */
+  /** null for a draft */
   get headline() {
     const { item } = this.#mailbox;
     return item && isMessage(item) ? { from: person(item.from), subject: item.subject || "" } : null;
   }
 
-  /** null when there is none, or another one by now. @returns {Promise<Item | null>} */
+  /** @returns {Promise<Item | null>} */
   async readItem() {
     const { item } = this.#mailbox;
     const { identity } = this;
@@ -51,35 +50,77 @@ export class Host {
     return this.identity === identity ? { identity, mode, wire } : null;
   }
 
-  /** Call back when another item may be selected. @param {() => void} changed */
-  onItemChange(changed) {
+  /** @type {On} */
+  onItemChange = (changed) => {
     if (supports("1.5")) this.#mailbox.addHandlerAsync(Office.EventType.ItemChanged, changed);
     addEventListener("focus", changed);
     document.addEventListener("visibilitychange", changed);
     setInterval(() => document.visibilityState === "visible" && changed(), POLL_MS);
-  }
+  };
 
-  /** Call back when the people of the selected draft change. @param {() => void} changed */
-  onRecipientsChange(changed) {
+  /** Of the selected draft. @type {On} */
+  onRecipientsChange = (changed) => {
     const { item } = this.#mailbox;
     if (!item || isMessage(item) || !supports("1.7")) return;
     /** @type {Office.MessageCompose} */ (item).addHandlerAsync(Office.EventType.RecipientsChanged, changed);
-  }
+  };
 
-  /** @param {() => void} changed */
-  onThemeChange(changed) {
+  /** @type {On} */
+  onThemeChange = (changed) => {
     if (supports("1.14")) this.#mailbox.addHandlerAsync(Office.EventType.OfficeThemeChanged, changed);
+  };
+
+  get nestsApps() {
+    return supports("1.1", "NestedAppAuth");
   }
 
-  /** A token for this server. Raises: ApiError. @param {boolean} ask the client may open its sign-in; only after a click */
-  async token(ask) {
+  /** @type {Way} */
+  officeToken = async (ask) => {
     // An Outlook manifest cannot demand it (identity-api-requirement-sets.md).
-    if (!supports("1.3", "IdentityAPI")) throw new ApiError("no_sso");
-    try {
-      return await Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask });
-    } catch (error) {
-      throw new ApiError(NO_SINGLE_SIGN_ON.includes(/** @type {any} */ (error)?.code) ? "no_sso" : "sign_in_needed");
-    }
+    if (!supports("1.3", "IdentityAPI")) return "";
+    return Office.auth.getAccessToken({ allowSignInPrompt: ask, allowConsentPrompt: ask }).catch(({ code }) => {
+      // not signed in; broke it off; an earlier question is open
+      if (/1300[128]/.test(code)) throw new ApiError("sign_in_needed");
+      return "";
+    });
+  };
+
+  /** @type {Way} */
+  exchangeToken = async () => {
+    // A client that stops before 1.6 does not tell, and belongs to a server of one's own.
+    if (supports("1.6") && !this.#isEnterprise) return "";
+    return (await value((callback) => this.#mailbox.getUserIdentityTokenAsync(callback))) ?? "";
+  };
+
+  /** @type {Way} */
+  dialogToken = async (ask) => {
+    if (!supports("1.1", "DialogApi")) return "";
+    if (!ask) throw new ApiError("sign_in_needed");
+    const url = `${location.origin}/pane/sign-in`;
+    const dialog = await value((callback) => Office.context.ui.displayDialogAsync(url, { height: 70, width: 40 }, callback));
+    if (!dialog) throw new ApiError("dialog_blocked");
+    return new Promise((resolve, reject) => {
+      const heard = (/** @type {any} */ { message, origin = location.origin, error }) => {
+        if (origin !== location.origin) return;
+        if (error !== CLOSED) dialog.close();
+        if (error) reject(new ApiError(error === CLOSED ? "dialog_closed" : "dialog_blocked"));
+        else resolve(JSON.parse(message).token);
+      };
+      dialog.addEventHandler(Office.EventType.DialogMessageReceived, heard);
+      dialog.addEventHandler(Office.EventType.DialogEventReceived, heard);
+    });
+  };
+
+  /** @type {Visit} */
+  visit = async (path) => {
+    const url = location.origin + path;
+    if (supports("1.1", "OpenBrowserWindowApi")) Office.context.ui.openBrowserWindow(url);
+    else open(url, "_blank", "noopener");
+    await new Promise((resolve) => addEventListener("focus", resolve, { once: true }));
+  };
+
+  get #isEnterprise() {
+    return supports("1.6") && this.#mailbox.userProfile.accountType === "enterprise";
   }
 
   /** @param {Office.MessageRead} item */
@@ -111,10 +152,9 @@ export class Host {
 
   /** @param {string} id @returns {Ids} */
   #ids(id) {
-    const profile = this.#mailbox.userProfile;
-    const mailbox = profile.emailAddress;
-    // "enterprise" is an Exchange server of one's own, which knows no REST ids.
-    if (supports("1.6") && profile.accountType === "enterprise") return { id, id_form: "ews", mailbox };
+    const mailbox = this.#mailbox.userProfile.emailAddress;
+    // An Exchange server of one's own knows no REST ids.
+    if (this.#isEnterprise) return { id, id_form: "ews", mailbox };
     return { id: this.#mailbox.convertToRestId(id, Office.MailboxEnums.RestVersion.v2_0), id_form: "rest", mailbox };
   }
 }
@@ -122,12 +162,12 @@ export class Host {
 /** @param {string} version */
 const supports = (version, set = "Mailbox") => Office.context.requirements?.isSetSupported(set, version);
 
-/** The subject of a draft is an object with getAsync. @type {IsMessage} */
+/** @type {IsMessage} */
 function isMessage(item) {
   return !("subject" in item) || typeof item.subject !== "object";
 }
 
-/** A name that cannot be seen is none. @type {PersonOf} */
+/** @type {PersonOf} */
 function person(of) {
   const name = of?.displayName ?? "";
   return { name: /[^\p{C}\p{M}\p{Z}]/u.test(name) ? name : "", address: of?.emailAddress || "" };

@@ -2,11 +2,12 @@
 import { Api } from "./api.js";
 import { Host } from "./host.js";
 import { NOTHING, Sidebar } from "./sidebar.js";
+import { signInOf } from "./signin.js";
 import { Text } from "./text.js";
 import { View } from "./view.js";
 
 const host = await Host.open();
-const api = new Api(async () => host?.token(false) ?? "");
+const api = new Api(host ? signInOf(host, document.body.dataset) : async () => "");
 api.warm(); // signing in goes on while words are loaded and the item is read
 const view = new View(await Text.load(host?.language || navigator.language));
 if (host) open(host);

@@ -1,27 +1,28 @@
 /** What to say when there is something to say. The only place that knows error codes. */
 import { button, el, facts, icon } from "./dom.js";
 
-const FINAL = ["no_sso", "not_provisioned", "mailbox_not_connected", "no_access"]; // trying again does not help
-const CODES = ["offline", "unreachable", "timeout", "sign_in_needed", "busy", "item_changed", ...FINAL];
+const FINAL = ["no_sso", "not_provisioned", "no_access"]; // trying again does not help
+const SIGN_IN = ["sign_in_needed", "not_linked", "link_refused", "dialog_closed", "dialog_blocked"];
+const CODES = ["offline", "unreachable", "timeout", "busy", "item_changed", "mailbox_not_connected", ...SIGN_IN, ...FINAL];
 /** @type {Record<number, string>} */
 const STATUSES = { 401: "sign_in_needed", 403: "no_access", 404: "item_gone", 429: "busy", 502: "away", 503: "away", 504: "away" };
 
-/** A text's key; with _next for what to do. @type {(trouble: Trouble) => any} */
+/** @type {KeyOf} */
 const situationOf = ({ code, status }) => (CODES.includes(code) ? code : (STATUSES[status] ?? "fault"));
 
-/** What the server says knows more, but is English; on a fault it knows nothing. @type {(trouble: Trouble) => any} */
+/** @type {Told} */
 const told = ({ status, detail }) => status !== 500 && (document.documentElement.lang === "en" || /409|422/.test(`${status}`)) && detail;
 
-/** @param {Trouble} trouble @param {Translate} t */
+/** @type {Sentence} */
 export const sentence = (trouble, t) => told(trouble) || t(situationOf(trouble));
 
-/** What fills the pane when there are no cards. @type {(state: State, ui: Ui) => Notice | null} */
+/** @type {EmptyNotice} */
 export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   if (phase === "outside") return { tone: "info", title: t("no_host"), next: t("no_host_next") };
   if (phase === "empty") return { tone: "info", title: t("no_item"), next: t("no_item_next") };
   if (trouble && phase === "failed") {
     const situation = situationOf(trouble);
-    const step = situation === "sign_in_needed" ? "signIn" : !FINAL.includes(situation) && "refresh";
+    const step = SIGN_IN.includes(situation) ? "signIn" : situation === "mailbox_not_connected" ? "connect" : !FINAL.includes(situation) && "refresh";
     const [contact] = /[^\s,]+@[^\s,]+\w/.exec(trouble.detail) ?? [];
     const next = told(trouble) || t(/** @type {Key} */ (`${situation}_next`), { contact: contact ? ` (${contact})` : "" });
     return { tone: step === "refresh" ? "bad" : "wait", title: t(situation), next, trouble, step };
@@ -31,7 +32,7 @@ export function emptyNotice({ phase, trouble, context, places, item }, { t }) {
   return { tone: "info", title: t("no_match"), next: item?.mode === "read" ? t("no_match_next") : "" };
 }
 
-/** What stands above the cards. @type {(state: State, ui: Ui) => Notice[]} */
+/** @type {Banners} */
 export function banners({ phase, late, online, context, places, item }, { t, text }) {
   if (phase === "loading" && late) return [{ tone: "wait", title: t("late"), next: t("late_next"), step: "refresh" }];
   if (phase !== "shown" || !context) return [];
@@ -46,7 +47,7 @@ export function banners({ phase, late, online, context, places, item }, { t, tex
   return all;
 }
 
-/** @param {string} notice @param {Translate} t */
+/** @type {Worded} */
 function worded(notice, t) {
   if (/^nothing to save/i.test(notice)) return { title: t("nothing_to_save"), next: t("nothing_to_save_next") };
   const [, most = ""] = /^only the first (\d+)/i.exec(notice) ?? [];
@@ -59,16 +60,20 @@ export function noticePart(notice, kind, ui) {
   const content = () => [
     el("p.title", title),
     next && el("p", next),
-    step && button(ui.t(step === "signIn" ? "sign_in" : "retry"), "step", () => ui.actions[step](), "primary"),
+    step && button(ui.t(step === "signIn" ? "sign_in" : step === "connect" ? step : "retry"), "step", () => ui.actions[step](), "primary"),
     trouble && details(trouble, ui),
   ];
   const build = () => el(`div.${kind}.${tone}`, icon(tone === "info" ? "mail" : "alert"), el("div", content()));
   return { key: kind + title, is: notice, build };
 }
 
-/** The technical cause, to hand to an administrator. @type {Draw<Trouble>} */
-export function details({ code, status, requestId }, { t }) {
-  const list = facts([[t("code"), `${code} ${status || ""}`], [t("request_id"), requestId]]);
+/** For an administrator. @type {Draw<Trouble>} */
+export function details(trouble, { t }) {
+  const { code, status, detail, requestId } = trouble;
+  /** @type {Fact[]} */
+  const rows = [[t("code"), `${code} ${status || ""}`], [t("request_id"), requestId]];
+  if (detail && !told(trouble)) rows.push([t("cause"), detail]);
+  const list = facts(rows);
   const run = () => {
     getSelection()?.selectAllChildren(list);
     copy.textContent = t(document.execCommand("copy") ? "copied" : "copy_by_hand"); // navigator.clipboard is denied to frames

@@ -1,7 +1,4 @@
-/**
- * The answer of a lookup as places, one per address, in the order of the message. Pure. A second answer keeps each place where it
- * is, because somebody may be reading there; what is new comes last.
- */
+/** The answer of a lookup as places, one per address, in the order of the message. Pure. */
 
 /** @param {Link} link */
 export const keyOf = ({ type, id }) => `${type}:${id}`;
@@ -9,10 +6,10 @@ export const keyOf = ({ type, id }) => `${type}:${id}`;
 /** @param {Place[]} places */
 export const cardsOf = (places) => places.flatMap(({ cards }) => cards.map(({ card }) => card));
 
-/** @param {Place[]} places @returns {Link[]} */
+/** @type {LinksOf} */
 export const linksOf = (places) => cardsOf(places).map(({ type, id }) => ({ type, id }));
 
-/** Case and plus tags do not count. @param {string} address */
+/** @type {Compared} */
 export const compared = (address) => address.trim().toLowerCase().replace(/\+[^@]*(?=@)/, "");
 
 /** @type {Arrange} */
@@ -21,7 +18,7 @@ export function arrange({ cards, unknown, incomplete }, item, before = []) {
   const held = new Map(before.flatMap((place) => place.cards.map(({ card }) => [keyOf(card), place])));
   /** @type {Map<string, Place>} */
   const places = new Map();
-  /** @type {(key: string, address: string, name: string, tag?: Place["tag"]) => Place} */
+  /** @type {PlaceAt} */
   const at = (key, address, name, tag = "") => {
     const place = places.get(key) ?? { key, address, name, cards: [], tag };
     places.set(key, place);
@@ -38,7 +35,7 @@ export function arrange({ cards, unknown, incomplete }, item, before = []) {
   return ordered([...places.values()], before);
 }
 
-/** @param {WireItem} item @returns {Map<string, Role>} */
+/** @type {RolesIn} */
 function rolesIn({ from, to, cc, bcc = [] }) {
   const lists = /** @type {[Role, Person[]][]} */ (Object.entries({ bcc, cc, to, from: [from] }));
   return new Map(lists.flatMap(([role, people]) => people.map(({ address }) => [compared(address), role])));
@@ -51,13 +48,13 @@ function reasonsFor(card, cards, roles) {
   return (card.matched ?? []).map((value) => ({ label: roles.get(compared(value)) ?? "other", value }));
 }
 
-/** Whether the account is there because of the person. @type {(account: Card, person: Card) => any} */
+/** @type {IsAccountOf} */
 function isAccountOf({ title, matched }, person) {
   const isTogether = person.matched?.some((address) => matched?.includes(address));
   return isTogether && person.fields?.some(({ name, value }) => name === "account" && value === title);
 }
 
-/** @type {(places: Place[], before: Place[]) => Place[]} */
+/** @type {Ordered} */
 function ordered(places, before) {
   const keys = before.map(({ key }) => key);
   const cards = cardsOf(before).map(keyOf);
@@ -65,5 +62,5 @@ function ordered(places, before) {
   return places.sort((a, b) => rank(keys, a.key) + Number(!a.key) - rank(keys, b.key) - Number(!b.key));
 }
 
-/** @type {(known: string[], key: string) => number} */
+/** @type {Rank} */
 const rank = (known, key) => (known.includes(key) ? known.indexOf(key) : known.length);

@@ -1,4 +1,4 @@
-/** The save sheet: what of an e-mail goes to C4C. What is typed goes straight into the draft, which outlives the sheet. */
+/** The save sheet: what of an e-mail goes to C4C. What is typed goes straight into the draft. */
 import { stateLine } from "./bar.js";
 import { button, el, icon, iconButton, refocus, show } from "./dom.js";
 import { details, sentence } from "./notices.js";

@@ -1,7 +1,4 @@
-/**
- * What the sidebar knows and does. Every look has a number, and only the newest one's answer counts. Every write carries the item
- * it was made for, and is refused when another one is displayed by then.
- */
+/** What the sidebar knows and does. Every look has a number, and only the newest one's answer counts. */
 import { ApiError } from "./api.js";
 import { arrange, cardsOf, keyOf, linksOf } from "./places.js";
 
@@ -18,10 +15,11 @@ export const NOTHING = {
 export class Sidebar {
   #with;
   #state = NOTHING;
-  /** @type {string | null | undefined} */ #identity; // of the item that is shown or looked up; undefined: none yet
+  /** @type {string | null | undefined} */ #identity; // of what is shown or looked up; undefined: none yet
   #number = 0;
   #saves = 0; // answers to writes; a look that began before the last one knows less
   #watch = 0;
+  #links = false; // an Exchange account waits to be linked by signing in
   #reading = new AbortController();
   /** @type {Map<string, Draft>} */ #drafts = new Map();
 
@@ -35,7 +33,6 @@ export class Sidebar {
     this.follow();
   }
 
-  /** Show the item that is selected now. */
   follow() {
     const { host } = this.#with;
     if (host.identity === this.#identity) return;
@@ -50,7 +47,7 @@ export class Sidebar {
     if (online && this.#state.phase === "failed") this.#show();
   }
 
-  /** Something of ours broke: leave no waiting pane behind. */
+  /** Leave no waiting pane behind. */
   broke() {
     const { phase, save } = this.#state;
     const trouble = troubleOf(new ApiError("broken"));
@@ -58,7 +55,6 @@ export class Sidebar {
     else this.#set({ refreshing: false, save: save.state === "saving" ? { state: "failed", trouble } : save });
   }
 
-  /** What is shown stays until the answer comes. */
   refresh() {
     if (this.#state.phase !== "shown") return this.#show();
     this.#set({ refreshing: true });
@@ -66,17 +62,32 @@ export class Sidebar {
   }
 
   async signIn() {
+    this.#links ||= this.#state.trouble?.code === "not_linked";
     try {
-      this.#with.api.use(await this.#with.host.token(true));
+      await (this.#links ? this.#link() : this.#with.api.signIn());
+      this.#links = false;
       this.#show();
     } catch (error) {
       const trouble = troubleOf(error);
+      if (this.#links && trouble.status) trouble.code = "link_refused";
       this.#set({ trouble });
       this.#tell({ key: "sign_in_failed", trouble });
     }
   }
 
-  /** Save with every record that the lookup found. */
+  async #link() {
+    const { api, host } = this.#with;
+    api.use(await host.dialogToken(true));
+    const token = await host.exchangeToken(true);
+    await api.write("link", { token });
+    api.use(token);
+  }
+
+  async connect() {
+    await this.#with.host.visit("/settings/sync/email");
+    this.refresh();
+  }
+
   save() {
     return this.#write(async (item) => {
       await this.#lookAnyway(item);
@@ -84,14 +95,13 @@ export class Sidebar {
     });
   }
 
-  /** The same message is the same save, so trying again does no harm. */
   retry() {
     const { id } = this.#state.save;
     return id ? this.#write(() => this.#with.api.write(`saves/${id}/retry`)) : this.save();
   }
 
-  /** Open the save sheet. @param {"save" | "links"} purpose links: the e-mail is in C4C already */
-  choose(purpose) {
+  /** @type {Choose} */
+  choose = (purpose) => {
     const { item } = this.#state;
     if (!item) return;
     const draft = (purpose === "save" && this.#drafts.get(item.identity)) || this.#newDraft(item, purpose);
@@ -99,7 +109,7 @@ export class Sidebar {
     if (purpose === "links") return;
     this.#drafts.set(item.identity, draft);
     this.preview();
-  }
+  };
 
   async preview() {
     const { item, sheet } = this.#state;
@@ -142,13 +152,12 @@ export class Sidebar {
       const context = await this.#ask(item, how, aside ? this.#state.places : []);
       if (!context) return;
       if (!aside) this.#tell({ key: "found", count: linksOf(this.#state.places).length });
-      // What needs a second look follows, and changes what is shown without moving it.
       if (context.incomplete) await this.#ask(item, { complete: true }, this.#state.places);
     } catch (error) {
       const trouble = troubleOf(error);
       if (number !== this.#number || aside) return;
       const { phase, item, places, context } = this.#state;
-      if (phase === "shown" && item && context) {
+      if (phase === "shown" && item && context && !isTheirs(trouble)) {
         const final = { ...context, incomplete: false };
         this.#set({ refreshing: false, context: final, places: arrange(final, item.wire, places) });
         return this.#tell({ key: "refresh_failed", trouble });
@@ -161,10 +170,9 @@ export class Sidebar {
     }
   };
 
-  /** Show what the server knows of the item, unless nobody waits for it any more. @type {Ask} */
+  /** @type {Ask} */
   #ask = async (item, how, before) => {
     const [number, saves] = [this.#number, this.#saves];
-    // On automatic mail nobody is looked up before the person wants to save it; from then on everybody stays.
     const question = { mode: item.mode, item: item.wire, anyway: this.#state.places.length > 0, ...how };
     /** @type {Context} */
     const context = await this.#with.api.ask("context", question, this.#reading.signal);
@@ -204,13 +212,14 @@ export class Sidebar {
       this.#saves++;
       if (!this.#isHere(item)) return this.#tell({ key: "failed_other", subject: item.wire.subject, trouble });
       const id = trouble.saveId; // it was accepted, and failed
+      if (!id && isTheirs(trouble)) return this.#set({ phase: "failed", trouble, save: before, sheet: null });
       if (id || !sheet) return this.#set({ save: { state: "failed", id: id || before.id, trouble }, sheet: null });
       this.#set({ save: before });
       this.#setSheet(sheet, { saving: false, trouble });
     }
   };
 
-  /** @type {(item: Item, save: Save, before: Saving) => void} */
+  /** @type {End} */
   #end = (item, save, before) => {
     this.#saves++;
     this.#drafts.delete(item.identity);
@@ -228,7 +237,7 @@ export class Sidebar {
     this.#look({}, true); // what is linked now
   }
 
-  /** Ask about an unfinished save, as long as its item is shown. @param {Item} item */
+  /** @param {Item} item whose save is unfinished */
   async #wait(item) {
     const { id } = this.#state.save;
     const watch = ++this.#watch;
@@ -244,23 +253,23 @@ export class Sidebar {
     }
   }
 
-  /** Everything is chosen at first; once links exist, just those. @param {Item} item @param {string} purpose */
-  #newDraft(item, purpose) {
+  /** @type {NewDraft} */
+  #newDraft = (item, purpose) => {
     const cards = cardsOf(this.#state.places);
     const isAll = purpose === "save" || !cards.some(({ linked }) => linked);
     const unlinked = new Set(isAll ? [] : cards.filter(({ linked }) => !linked).map(keyOf));
     return { subject: item.wire.subject, unlinked, unticked: new Set(["eml"]), names: new Map() };
-  }
+  };
 
-  /** @param {SheetState} sheet @returns {Order} */
-  #order({ purpose, draft, preview }) {
+  /** @type {OrderOf} */
+  #order = ({ purpose, draft, preview }) => {
     const links = linksOf(this.#state.places).filter((link) => !draft.unlinked.has(keyOf(link)));
     if (purpose === "links") return { links, attachments: [] };
     const files = preview?.attachments.filter(({ ref, allowed }) => allowed && !draft.unticked.has(ref)) ?? [];
     const attachments = files.map(({ ref, name }) => ({ ref, name: draft.names.get(ref)?.trim() || name }));
     const subject = draft.subject.trim();
     return { ...(subject && { subject }), links, attachments, include_eml: !draft.unticked.has("eml") };
-  }
+  };
 
   #isHere = (/** @type {Item} */ item) => this.#state.item?.identity === item.identity;
 
@@ -272,14 +281,17 @@ export class Sidebar {
     this.#with.view.draw(this.#state);
   }
 
-  /** @param {SheetState} sheet @param {Partial<SheetState>} change */
-  #setSheet({ draft }, change) {
+  /** @type {SetSheet} */
+  #setSheet = ({ draft }, change) => {
     const { sheet } = this.#state;
     if (sheet?.draft === draft) this.#set({ sheet: { ...sheet, ...change } });
-  }
+  };
 }
 
-/** Anything but an ApiError is a bug of ours and goes on. @type {(error: unknown) => Trouble} */
+/** @type {IsTheirs} */
+const isTheirs = ({ code, status }) => status === 401 || /sign_in|linked|not_conn/.test(code);
+
+/** @type {TroubleOf} */
 function troubleOf(error) {
   if (!(error instanceof ApiError)) throw error;
   return error;

@@ -1,16 +1,16 @@
-/** Words, numbers and dates in the language of the mail client. Every word comes from strings/. */
+/** Words, numbers and dates in the mail client's language. Every word comes from strings/. */
 
 export class Text {
   #locale;
   #messages;
 
-  /** @param {string} locale BCP 47, e.g. "de-AT" @param {Record<Key, Message>} messages */
+  /** @param {string} locale @param {Messages} messages */
   constructor(locale, messages) {
     this.#locale = locale;
     this.#messages = messages;
   }
 
-  /** @param {string} wanted English instead when it is not ours */
+  /** @param {string} wanted */
   static async load(wanted) {
     const locale = /^(de|en)\b/.test(wanted) ? wanted : "en";
     document.documentElement.lang = locale.slice(0, 2);
@@ -18,7 +18,7 @@ export class Text {
     return new Text(locale, await response.json());
   }
 
-  /** A text with its {names} filled in; `n` also chooses the plural. @type {Translate} */
+  /** @type {Translate} */
   t = (key, values = {}) => {
     const message = this.#messages[key];
     const isOne = () => new Intl.PluralRules(this.#locale).select(Number(values.n)) === "one";
@@ -26,7 +26,7 @@ export class Text {
     return text.replace(/\{(\w+)\}/g, (_, name) => (name === "n" ? this.#number(Number(values.n)) : String(values[name] ?? "")));
   };
 
-  /** The text of `prefix_word`, if there is one. @type {(prefix: string, word: string, otherwise: string) => string} */
+  /** @type {Named} */
   named = (prefix, word, otherwise) => {
     const key = /** @type {Key} */ (`${prefix}_${word}`);
     return Object.hasOwn(this.#messages, key) ? this.t(key) : otherwise;
@@ -40,14 +40,14 @@ export class Text {
     return `${day} ${this.#date(at, { hour: "2-digit", minute: "2-digit" })}`;
   }
 
-  /** A record's field: days and instants in words. @type {(name: string, value: string) => string} */
+  /** @type {FieldText} */
   field = (name, value) => {
     const at = new Date(value);
     if (!/^(start|due|(.+_)?date)$/.test(name) || !Number(at)) return value;
     return name.endsWith("date") ? this.#date(at, { dateStyle: "medium", timeZone: "UTC" }) : this.when(at);
   };
 
-  /** @type {(at: Date, how: Intl.DateTimeFormatOptions) => string} */
+  /** @type {DateText} */
   #date = (at, how) => new Intl.DateTimeFormat(this.#locale, how).format(at);
 
   /** @param {number} bytes */
@@ -56,17 +56,17 @@ export class Text {
     return this.#number(bytes / 1e6, { style: "unit", unit: "megabyte", maximumFractionDigits: 1 });
   }
 
-  /** @type {(value: number, how?: Intl.NumberFormatOptions) => string} */
+  /** @type {NumberText} */
   #number = (value, how) => new Intl.NumberFormat(this.#locale, how).format(value);
 }
 
-/** Up to two letters for a name. @param {string} name */
+/** @type {Initials} */
 export function initials(name) {
   const [first = "?", ...others] = name.replace(/\(.*\)/, "").match(/[\p{L}\p{N}]+/gu) ?? [];
   return [first, others.at(-1) ?? ""].map((word) => [...word][0] ?? "").join("").toUpperCase();
 }
 
-/** Show what would change how the text around it reads: controls and direction overrides. @param {string} text */
+/** @type {Visible} */
 export function visible(text) {
   return text.replace(/(?![\t\n])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 }

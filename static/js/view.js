@@ -19,10 +19,8 @@ export class View {
     new ResizeObserver(() => (region("toasts").style.bottom = `${region("bar").offsetHeight + 8}px`)).observe(region("bar"));
   }
 
-  /** @param {"light" | "dark" | null} theme null: as the browser says */
-  setTheme(theme) {
-    document.documentElement.dataset.theme = theme ?? "";
-  }
+  /** @type {SetTheme} */
+  setTheme = (theme) => void (document.documentElement.dataset.theme = theme ?? "");
 
   /** @param {State} state */
   draw(state) {
@@ -46,7 +44,7 @@ export class View {
     if (!item) region("toasts").querySelector(".here")?.remove();
   }
 
-  /** Success disappears, failure stays until it is dismissed; what is about the shown item goes with it. @param {News} news */
+  /** @param {News} news */
   tell({ key, subject = "", trouble, count = 0 }) {
     const { t } = this.ui;
     const words = t(key, { subject, reason: trouble ? sentence(trouble, t) : "", n: count });
@@ -82,5 +80,5 @@ function headline({ headline, item }, { t }) {
   return [{ key: "item", is: title, build: () => el("p.ellipsis", { title }, el("bdi.from", who), " ", el("bdi", subject)) }];
 }
 
-/** An element of sidebar.html. @param {string} id */
+/** @param {string} id */
 const region = (id) => /** @type {HTMLElement} */ (document.getElementById(id));

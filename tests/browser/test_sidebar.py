@@ -171,7 +171,7 @@ def test_a_person_who_is_not_set_up_reads_whom_to_ask(pinned: Desk) -> None:
 
 
 def test_a_missing_sign_in_is_asked_for_with_a_button_that_works_once_it_can(desk: Desk) -> None:
-    desk.open("restricted_contact", host="token-13001")
+    desk.open("restricted_contact", host="no-naa,token-13001")
     expect(desk.pane.get_by_text("Sign in to see your customers")).to_be_visible()
     button = desk.pane.get_by_role("button", name="Sign in")
     button.click()
@@ -181,11 +181,17 @@ def test_a_missing_sign_in_is_asked_for_with_a_button_that_works_once_it_can(des
     expect(desk.save_button).to_be_visible(timeout=WAIT_MS)
 
 
-@pytest.mark.parametrize("host", ["token-13003", "no-identity-api"])
-def test_an_outlook_that_cannot_sign_in_says_so_without_a_button_that_cannot_help(desk: Desk, host: str) -> None:
+@pytest.mark.parametrize("host", ["no-naa,token-13003", "on-premises-sign-in"])
+def test_an_outlook_that_cannot_sign_in_by_itself_offers_our_own_sign_in(desk: Desk, host: str) -> None:
     desk.open("restricted_contact", host=host)
-    expect(desk.pane.get_by_text("This Outlook cannot sign you in here")).to_be_visible()
-    expect(desk.pane.locator("#main").get_by_role("button")).to_have_count(0)
+    expect(desk.pane.get_by_text("Sign in to see your customers")).to_be_visible()
+    expect(desk.pane.locator("#main").get_by_role("button")).to_have_text(["Sign in"])
+
+
+@pytest.mark.parametrize("host", ["naa-network", "naa-account", "naa-bridgeless", "no-naa"])
+def test_where_nested_app_authentication_fails_the_next_way_signs_in(desk: Desk, host: str) -> None:
+    desk.open("restricted_contact", host=host)
+    expect(desk.save_button).to_be_visible(timeout=WAIT_MS)
 
 
 def test_c4c_being_down_is_one_sentence_and_a_button_that_recovers(pinned: Desk, product: Product) -> None:

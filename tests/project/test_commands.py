@@ -84,6 +84,16 @@ def test_interrupted_work_is_done_again(run, tmp_path):
         assert not done
 
 
+def test_what_browsers_load_from_npm_is_copied_and_follows_the_package(run, tmp_path, monkeypatch):
+    source, vendor = tmp_path / "source.js", tmp_path / "vendor"
+    monkeypatch.setattr(run, "VENDOR", vendor)
+    monkeypatch.setattr(run, "VENDORED", {"copy.js": source})
+    for text in ("one", "two"):
+        source.write_text(text)
+        run.copy_vendored()
+        assert (vendor / "copy.js").read_text() == text
+
+
 def test_ci_runs_the_checks_and_the_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

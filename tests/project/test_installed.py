@@ -14,7 +14,10 @@ from flask import Flask
 from server.web.pages import blueprint
 from server.wiring import Face
 
-face = Face("https://ssi.example.com", "", "https://office.example/office.js", (), (), cache_s=60, proxies=0, key_place="x")
+face = Face(
+    "https://ssi.example.com", "", "https://login.example", "https://office.example/office.js", (), (),
+    cache_s=60, proxies=0, key_place="x",
+)
 app = Flask("server.web", static_folder=None)
 app.register_blueprint(blueprint(None, face))
 client = app.test_client()
@@ -22,6 +25,8 @@ page = client.get("/sidebar").text
 manifest = client.get("/manifest.xml").text
 files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page) + re.findall(r"https://ssi.example.com(/static/[^\\"]+)", manifest)
 assert len(files) > 5, files
+(release,) = re.findall(r'src="(/static/[^"]+/)js/main.js"', page)
+files += [release + "vendor/msal-browser.min.js", release + "pages/pane-sign-in.js"]
 print(*{client.get(file).status_code for file in files})
 """
 

@@ -1,5 +1,6 @@
 """The wheel carries the product whole, and only the product."""
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -27,6 +28,13 @@ def test_wheel_holds_the_server_the_manifest_and_the_front_end(wheel):
     assert {path.relative_to(ROOT).as_posix() for path in sources} <= wheel
     assert {f"server/{path.relative_to(ROOT).as_posix()}" for path in front_end} <= wheel
     assert "server/manifest.xml" in wheel
+
+
+def test_wheel_holds_the_locked_file_that_browsers_load_from_npm_with_its_licence(wheel):
+    assert {f"server/static/vendor/msal-browser.{end}" for end in ("min.js", "LICENSE.txt")} <= wheel
+    locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]["node_modules/@azure/msal-browser"]["version"]
+    banner = (ROOT / "static/vendor/msal-browser.min.js").read_text()[:80]
+    assert f"/*! @azure/msal-browser v{locked} " in banner
 
 
 def test_wheel_holds_nothing_else(wheel):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, send_file
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Playwright
 
@@ -16,7 +16,7 @@ from simulator.inbox import create_app
 from simulator.serving import Port
 from simulator.world import Person, World
 from tests.simulator.holder import Holder
-from tests.simulator.inbox_page import ADD_IN, CHROMIUM, DIALOG, Client
+from tests.simulator.inbox_page import ADD_IN, CHROMIUM, DIALOG, MSAL, SIGN_IN_SCRIPT, SIGNED_IN, Client
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,9 @@ def tab(browser: Browser) -> Iterator[Client]:
         port = stack.enter_context(Port(app))
         add_in.add_url_rule("/sidebar", "sidebar", lambda: ADD_IN % port.url)
         add_in.add_url_rule("/dialog", "dialog", lambda: DIALOG % port.url)
+        add_in.add_url_rule("/pane/sign-in", "signed_in", lambda: SIGNED_IN % port.url)
+        add_in.add_url_rule("/pane-sign-in.js", "sign_in_script", lambda: send_file(SIGN_IN_SCRIPT))
+        add_in.add_url_rule("/msal.js", "msal", lambda: send_file(MSAL))
         tab.url = port.url
         yield tab
 

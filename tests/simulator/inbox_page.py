@@ -14,6 +14,8 @@ from simulator.world import MailboxState, StoredMessage, World
 CHROMIUM = "/usr/bin/chromium"
 AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
 
+MSAL = Path(__file__).parents[2] / "node_modules/@azure/msal-browser/lib/msal-browser.min.js"
+
 
 def box_of(world: World, case: str) -> MailboxState:
     return world.mailbox(world.cases[case][0])
@@ -84,6 +86,11 @@ const ui = Office.context.ui;
 ui.addHandlerAsync(Office.EventType.DialogParentMessageReceived, (event) => ui.messageParent("echo " + event.message));
 ui.messageParent("signed in");
 </script></body></html>"""
+
+SIGN_IN_SCRIPT = Path(__file__).parents[2] / "static/pages/pane-sign-in.js"
+SIGNED_IN = """<!doctype html><html lang="en"><title>Sign in</title>
+<meta name="ssi-token" content="a.b.c" data-expires-in-s="900">
+<script src="%s/office.js"></script><script defer src="/pane-sign-in.js"></script><body><p>You are signed in.</p></html>"""
 
 
 def eventually(holds: Callable[[], bool], page: Page, within_s: float = 3.0) -> bool:

@@ -95,6 +95,11 @@ test("an answer that is cut, empty, no JSON or not ours is no answer", async () 
   }
 });
 
+test("an answer may be that there is nothing to say", async () => {
+  answer = (_, response) => response.writeHead(204).end();
+  assert.equal(await new Api(tokens("t")).write("link", { token: "x" }), null);
+});
+
 test("a dead connection and a redirect are unreachable", async () => {
   answer = (request) => request.socket.destroy();
   await assert.rejects(new Api(tokens("t")).ask("me", null), { code: "unreachable" });

@@ -33,16 +33,24 @@ OFFICE_JS = """
     ? { subject: property(item.subject), to: property(item.to), cc: property([]), bcc: property([]), addHandlerAsync() {} }
     : { ...item, getAllInternetHeadersAsync: (callback) => later("", callback) });
   let item = made(wanted.item);
-  const sets = { Mailbox: "1.14", IdentityAPI: "1.3", ...wanted.sets };
+  const sets = { Mailbox: "1.14", IdentityAPI: "1.3", DialogApi: "1.2", ...wanted.sets };
   const officeTheme = { bodyBackgroundColor: wanted.theme };
   const mailbox = {
     get item() { return item; },
-    userProfile: { emailAddress: "me@example.com", displayName: "Me", accountType: "office365" },
+    userProfile: { emailAddress: "me@example.com", displayName: "Me", accountType: wanted.accountType ?? "office365" },
+    getUserIdentityTokenAsync: (callback) => setTimeout(() => callback(
+      wanted.accountType ? { status: "succeeded", value: "identity token" } : { status: "failed", error: { code: 9018 } })),
     convertToRestId: (id) => id,
     addHandlerAsync: (type, handler) => { handlers[type] = handler; },
   };
+  const heardBy = (handlers, dialog) => ({
+    say: (message, origin = location.origin) => handlers.DialogMessageReceived({ message, origin }),
+    end: (error) => { dialog.isOpen = false; handlers.DialogEventReceived({ error }); },
+  });
   window.host = {
     select: (next) => { item = made(next); handlers.ItemChanged(); },
+    dialogs: [],
+    opened: [],
     paint: (color) => { officeTheme.bodyBackgroundColor = color; handlers.OfficeThemeChanged(); },
   };
   window.Office = {
@@ -50,6 +58,18 @@ OFFICE_JS = """
     context: {
       mailbox: wanted.outside ? undefined : mailbox,
       requirements: { isSetSupported: (set, version) => reaches(sets[set], version) },
+      ui: {
+        displayDialogAsync: (url, options, callback) => {
+          const heard = {};
+          const dialog = { isOpen: false, close: () => { dialog.isOpen = false; },
+            addEventHandler: (type, handler) => { heard[type] = handler; dialog.isOpen = true; } };
+          const { dialogError } = wanted;
+          if (!dialogError) host.dialogs.push({ url, options, dialog, ...heardBy(heard, dialog) });
+          setTimeout(() => callback(dialogError
+            ? { status: "failed", error: { code: dialogError } } : { status: "succeeded", value: dialog }));
+        },
+        openBrowserWindow: (url) => host.opened.push(url),
+      },
       displayLanguage: wanted.language ?? "en-GB",
       officeTheme,
     },
@@ -60,7 +80,8 @@ OFFICE_JS = """
         return "token";
       },
     },
-    EventType: { ItemChanged: "ItemChanged", OfficeThemeChanged: "OfficeThemeChanged", RecipientsChanged: "RecipientsChanged" },
+    EventType: { ItemChanged: "ItemChanged", OfficeThemeChanged: "OfficeThemeChanged", RecipientsChanged: "RecipientsChanged",
+      DialogMessageReceived: "DialogMessageReceived", DialogEventReceived: "DialogEventReceived" },
     MailboxEnums: { RestVersion: { v2_0: "v2.0" } },
   };
 })();
@@ -117,7 +138,7 @@ class Pane:
 def open_pane(browser: Browser, client: FlaskClient) -> Iterator[Callable[..., Pane]]:
     """Open the pane: open_pane(answers, item=..., size=..., and what else the mail client should be like).
 
-    `before` is a script that runs first.
+    `before` is a script that runs first; `routes` answers what else the page asks for, by pattern.
     """
     panes: list[Pane] = []
 
@@ -128,6 +149,7 @@ def open_pane(browser: Browser, client: FlaskClient) -> Iterator[Callable[..., P
         size: tuple[int, int] = (320, 640),
         media: dict[str, Any] | None = None,
         before: str = "",
+        routes: dict[str, Callable[[Route], None]] | None = None,
         **host: Any,
     ) -> Pane:
         viewport = {"width": size[0], "height": size[1]}
@@ -138,6 +160,8 @@ def open_pane(browser: Browser, client: FlaskClient) -> Iterator[Callable[..., P
         page.on("dialog", lambda dialog: (pane.faults.append("a script ran"), dialog.dismiss()))
         page.on("console", lambda said: pane.faults.append(said.text) if "Content Security" in said.text else None)
         page.route("**/*", lambda route: _reply(route, pane, client))
+        for pattern, answer in (routes or {}).items():
+            page.route(pattern, answer)
         page.add_init_script(f"window.name = {json.dumps(json.dumps({'item': item, **host}))}; {before}")
         page.goto(f"{ORIGIN}/sidebar")
         return pane

@@ -9,7 +9,9 @@ import { Sidebar } from "../../static/js/sidebar.js";
 /** A mail client with one selected message, or none. */
 class Host {
   identity = "A";
-  token = async () => "token";
+  dialogToken = async () => "pane token";
+  exchangeToken = async () => "exchange token";
+  visit = () => new Promise((resolve) => (this.back = resolve));
   onItemChange = (changed) => (this.changed = changed);
   onRecipientsChange = () => undefined;
   get headline() {
@@ -29,7 +31,9 @@ class Host {
 /** A server whose answers are given by the test, in any order. */
 class Server {
   calls = [];
-  use = () => undefined;
+  used = [];
+  signIn = async () => this.use("token");
+  use = (token) => this.used.push(token);
   ask = (path, body, signal) => this.#call(path, body, signal);
   write = (path, body) => this.#call(path, body);
   #call(path, body, signal) {
@@ -376,6 +380,59 @@ test("signing in is offered when the token is refused, and leads on", async () =
   assert.deepEqual([state.phase, state.trouble.status], ["failed", 401]);
   await sidebar.signIn();
   await setImmediate();
+  await server.answer("context", context());
+  assert.equal(state.phase, "shown");
+});
+
+test("an expired sign-in takes the place of what is shown, and of a save", async () => {
+  await server.answer("context", context());
+  sidebar.save();
+  await setImmediate();
+  await server.refuse("saves", "sign_in_needed");
+  assert.deepEqual([state.phase, state.trouble.code, state.save.state], ["failed", "sign_in_needed", "none"]);
+  await sidebar.signIn();
+  await server.answer("context", context());
+  assert.equal(state.phase, "shown");
+  sidebar.refresh();
+  await setImmediate();
+  await server.refuse("context", "mailbox_not_connected", { status: 403, detail: "The password was changed." });
+  assert.deepEqual([state.phase, state.trouble.detail], ["failed", "The password was changed."]);
+});
+
+test("an Exchange account is linked by both tokens, and then used", async () => {
+  await server.refuse("context", "not_linked", { status: 403 });
+  const signingIn = sidebar.signIn();
+  await setImmediate();
+  assert.deepEqual([server.used, server.call("link").body], [["pane token"], { token: "exchange token" }]);
+  await server.answer("link", null);
+  await signingIn;
+  assert.deepEqual(server.used, ["pane token", "exchange token"]);
+});
+
+test("a link that is refused says why, and the next click tries it anew", async () => {
+  await server.refuse("context", "not_linked", { status: 403 });
+  sidebar.signIn();
+  await setImmediate();
+  await server.refuse("link", "identity_taken", { status: 409, detail: "Somebody else has it." });
+  assert.deepEqual([state.phase, state.trouble.code, state.trouble.detail], ["failed", "link_refused", "Somebody else has it."]);
+  host.dialogToken = () => Promise.reject(new ApiError("dialog_closed"));
+  await sidebar.signIn();
+  assert.equal(state.trouble.code, "dialog_closed");
+  host.dialogToken = async () => "pane token";
+  sidebar.signIn();
+  await setImmediate();
+  await server.answer("link", null);
+  assert.equal(server.used.at(-1), "exchange token");
+});
+
+test("who comes back from connecting the mailbox is asked for anew, once", async () => {
+  await server.refuse("context", "mailbox_not_connected", { status: 403 });
+  const connecting = sidebar.connect();
+  assert.equal(server.calls.length, 1);
+  host.back();
+  await connecting;
+  await setImmediate();
+  assert.equal(server.calls.length, 2);
   await server.answer("context", context());
   assert.equal(state.phase, "shown");
 });

@@ -13,7 +13,8 @@ from server.domain.records import CARD_FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "static"
-SCRIPTS = sorted(STATIC.rglob("*.js"))
+SCRIPTS = sorted(path for path in STATIC.rglob("*.js") if path.parent.name != "vendor")
+SIDEBAR = [path for path in SCRIPTS if path.parent.name == "js"]
 STRINGS = {path.stem: json.loads(path.read_text()) for path in (STATIC / "js" / "strings").glob("*.json")}
 SHELL = (ROOT / "server" / "web" / "templates" / "sidebar.html").read_text()
 
@@ -24,8 +25,10 @@ MARKUP_SINKS = re.compile(
 )
 
 
-def test_scripts_and_styles_weigh_no_more_than_60_kb_in_all():
-    weights = {path.name: path.stat().st_size for path in [*SCRIPTS, *STATIC.rglob("*.css")]}
+def test_the_sidebars_scripts_and_styles_weigh_no_more_than_60_kb_in_all():
+    """Not counted: vendor/, which a pane loads only where its mail client nests apps, and what only the HTML pages load."""
+    styles = [path for path in STATIC.rglob("*.css") if path.name != "pages.css"]
+    weights = {path.name: path.stat().st_size for path in [*SIDEBAR, *styles]}
     assert sum(weights.values()) <= BUDGET_BYTES, weights
 
 
@@ -44,7 +47,7 @@ def test_no_script_makes_markup_or_keeps_anything(script: Path):
 
 
 def test_only_one_script_knows_the_mail_client():
-    assert [path.name for path in SCRIPTS if re.search(r"\bOffice\.", path.read_text())] == ["host.js"]
+    assert [path.name for path in SIDEBAR if re.search(r"\bOffice\.", path.read_text())] == ["host.js"]
 
 
 def test_the_shell_has_no_inline_script_or_style():
@@ -55,11 +58,12 @@ def test_the_shell_has_no_inline_script_or_style():
 
 def test_the_shell_announces_every_module():
     shell = Environment(loader=FileSystemLoader(ROOT / "server/web/templates"), autoescape=True).get_template("sidebar.html")
-    page = shell.render(office_js_url="https://office.example/office.js", asset=lambda path: f"/static/{path}")
+    office_js_url = "https://office.example/office.js"
+    page = shell.render(office_js_url=office_js_url, asset=lambda path: f"/static/{path}", client_id="c", authority="a")
     announced = set(re.findall(r'<link rel="modulepreload" href="/static/js/(\w+)\.js">', page))
-    assert announced | {"main"} == {path.stem for path in SCRIPTS}
+    assert announced | {"main"} == {path.stem for path in SIDEBAR}
     head = page.partition("</head>")[0]
-    assert head.index("https://office.example/office.js") < head.index("/static/js/main.js")
+    assert head.index(office_js_url) < head.index("/static/js/main.js")
 
 
 def test_every_language_has_every_text_in_the_same_form():

@@ -60,6 +60,7 @@ FILES = {
         {"ref": "3", "name": "tool.exe", "size_bytes": 9_120, "inline": False, "allowed": False, "reason": "Not allowed."},
     ]
 }
+NOT_CONNECTED = problem(403, "mailbox_not_connected", "The mailbox refused the password.")
 SHEET = {"context": FOUND, "saves/preview": (200, FILES)}
 
 STATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -99,7 +100,10 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "not provisioned": ({"context": problem(403, "not_provisioned", "Ask ada@example.com.")}, {}, "Ask ada@example.com."),
     "no token": ({}, {"tokenError": 13001}, "Sign in"),
-    "no single sign-on": ({}, {"sets": {"IdentityAPI": "1.0"}}, "cannot sign you in"),
+    "no single sign-on": ({}, {"sets": {"IdentityAPI": "1.0", "DialogApi": "1.0"}}, "cannot sign you in"),
+    "no way but the dialog": ({}, {"sets": {"IdentityAPI": "1.0"}}, "Sign in to see your customers"),
+    "not connected": ({"context": NOT_CONNECTED}, {}, "The mailbox refused the password."),
+    "not linked": ({"context": problem(403, "not_linked", "")}, {"accountType": "enterprise"}, "not known here yet"),
     "C4C away": (
         {"context": problem(503, "unavailable", "SAP Cloud for Customer is slow.")},
         {},

@@ -18,8 +18,13 @@ export const BEHAVIOURS = [
   { id: "stale-theme", label: "Stale theme", hint: "A theme change is neither told nor readable" },
   { id: "no-theme-event", label: "No theme event", hint: "The new theme is readable, OfficeThemeChanged never comes" },
   { id: "no-identity-api", label: "No IdentityAPI", hint: "getAccessToken is not supported" },
+  { id: "no-naa", label: "No NestedAppAuth", hint: "As in older clients" },
+  { id: "on-premises-sign-in", label: "On-premises sign-in", hint: "Neither IdentityAPI nor NestedAppAuth; an Exchange mailbox gives identity tokens" },
   { id: "no-storage", label: "Storage blocked", hint: "localStorage throws, cookies stay empty" },
-  { id: "no-popups", label: "Dialogs blocked", hint: "displayDialogAsync fails with 12009" },
+  { id: "no-popups", label: "Dialogs refused", hint: "displayDialogAsync fails with 12009" },
+  { id: "blocked-popups", label: "Dialogs blocked", hint: "displayDialogAsync fails with 12011" },
+  { id: "broken-dialogs", label: "Broken dialogs", hint: "The dialog's page cannot be loaded: event 12002" },
+  { id: "browser-window", label: "OpenBrowserWindowApi", hint: "As Outlook for Windows and Mac have it" },
   { id: "read-write-mailbox", label: "Permission ReadWriteMailbox", hint: "The master category list can be read" },
 ];
 
@@ -37,6 +42,19 @@ export const TOKEN_FAILURES = {
   13012: "The platform does not support getAccessToken.",
 };
 
+/** How nested app authentication can fail: what is switched on here -> the bridge's status (@azure/msal-browser, src/naa/BridgeStatusCode.ts). */
+/** @type {Record<string, string>} */
+export const NAA_FAILURES = {
+  interaction: "USER_INTERACTION_REQUIRED", // until the person agrees
+  account: "ACCOUNT_UNAVAILABLE",
+  network: "NO_NETWORK",
+  disabled: "DISABLED",
+  transient: "TRANSIENT_ERROR",
+  persistent: "PERSISTENT_ERROR",
+  silent: "", // no answer, ever
+  bridgeless: "", // the set is announced, the bridge is missing (AzureAD/microsoft-authentication-library-for-js issue 7723)
+};
+
 export const MAILBOX_SETS = ["1.3", "1.5", "1.8", "1.13", "1.14"];
 export const LANGUAGES = ["en", "de"];
 
@@ -44,7 +62,7 @@ export const LANGUAGES = ["en", "de"];
 export class Behaviours extends EventTarget {
   #on;
 
-  /** @param {string} text ids, separated by commas; besides those listed: `token-<code>`, `mailbox-<set>`, `language-<code>` */
+  /** @param {string} text ids, separated by commas; besides those listed: `token-<code>`, `naa-<failure>`, `mailbox-<set>`, `language-<code>` */
   constructor(text) {
     super();
     this.#on = new Set(text.split(",").map((id) => id.trim()).filter(Boolean));
@@ -52,7 +70,7 @@ export class Behaviours extends EventTarget {
 
   /** Ids that mean nothing: a test that misspells one must not pass for it. */
   get unknown() {
-    const choices = { token: Object.keys(TOKEN_FAILURES), mailbox: MAILBOX_SETS, language: LANGUAGES };
+    const choices = { token: Object.keys(TOKEN_FAILURES), naa: Object.keys(NAA_FAILURES), mailbox: MAILBOX_SETS, language: LANGUAGES };
     const known = [...BEHAVIOURS.map(({ id }) => id), ...Object.entries(choices).flatMap(([prefix, values]) => values.map((value) => `${prefix}-${value}`))];
     return [...this.#on].filter((id) => !known.includes(id));
   }

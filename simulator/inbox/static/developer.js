@@ -1,7 +1,7 @@
 /** The developer bar: how the host misbehaves, how slow and sick the vendors are, what happened, what was asked, what was mailed. */
 
 import { ApiError, call } from "./api.js";
-import { BEHAVIOURS, LANGUAGES, MAILBOX_SETS, TOKEN_FAILURES } from "./behaviours.js";
+import { BEHAVIOURS, LANGUAGES, MAILBOX_SETS, NAA_FAILURES, TOKEN_FAILURES } from "./behaviours.js";
 import { el, icon, iconButton } from "./dom.js";
 
 const TABS = { host: "Host", vendors: "Vendors", log: "World log", requests: "Requests", mails: "Mails" };
@@ -101,6 +101,7 @@ export class DeveloperBar {
     return el("div", {},
       el("div", { class: "choices" },
         choice("mailbox-", "Mailbox requirement set", [["", "by mailbox"], ...MAILBOX_SETS.map((set) => /** @type {[string, string]} */ ([set, `up to ${set}`]))]),
+        choice("naa-", "Nested app authentication", [["", "succeeds"], ...Object.keys(NAA_FAILURES).map((how) => /** @type {[string, string]} */ ([how, how]))]),
         choice("token-", "getAccessToken", [["", "succeeds"], ...Object.entries(TOKEN_FAILURES).map(([code, text]) => /** @type {[string, string]} */ ([code, `${code} ${text}`]))]),
         choice("language-", "Display language", [["", "by mailbox"], ...LANGUAGES.map((code) => /** @type {[string, string]} */ ([code, code]))]),
         el("label", { class: "choice" }, el("span", {}, "Office theme"), theme)),

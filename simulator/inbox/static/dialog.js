@@ -7,6 +7,7 @@
 import { el } from "./dom.js";
 
 const CLOSED_BY_USER = 12006;
+const NOT_LOADED = 12002;
 const WATCH_MS = 300;
 
 export class Dialog {
@@ -56,7 +57,8 @@ export class Dialog {
     this.#port = port1;
     port1.onmessage = ({ data }) => {
       if (data.call !== "messageParent") return;
-      this.#raise("dialogMessageReceived", { message: data.args[0], origin });
+      const [message, target] = data.args;
+      if (!target || target === "*" || target === origin) this.#raise("dialogMessageReceived", { message, origin });
       port1.postMessage({ id: data.id, value: null });
     };
     /** @type {Window} */ (source).postMessage({ office: "welcome", welcome }, origin, [port2]);
@@ -76,6 +78,12 @@ export class Dialog {
     this.#overlay?.remove();
     if (!this.#overlay) opened?.close();
     this.#overlay = null;
+  }
+
+  /** The window stays, with a page of the browser's own in it. */
+  fail() {
+    this.#window?.location.replace("about:blank");
+    this.#raise("dialogEventReceived", { error: NOT_LOADED });
   }
 
   #closedByUser() {

@@ -10,6 +10,7 @@ import { TOKEN_FAILURES } from "./behaviours.js";
 import { Dialog } from "./dialog.js";
 import { el } from "./dom.js";
 import { lookOf } from "./look.js";
+import { NestedAuth } from "./naa.js";
 
 /** @typedef {import("./api.js").Detail} Detail */
 /** @typedef {import("./api.js").Owner} Owner */
@@ -47,6 +48,7 @@ export class Host {
   /** @type {Theme} */
   #theme;
   #dialog;
+  #nested;
   #later = new Set();
 
   /**
@@ -57,6 +59,7 @@ export class Host {
     this.#app = app;
     this.#behaviours = behaviours;
     this.#theme = theme;
+    this.#nested = new NestedAuth(app.owner);
     this.#dialog = new Dialog((type, details) => this.#raise(type, details));
     addEventListener("message", (event) => void this.#greet(event));
   }
@@ -190,11 +193,20 @@ export class Host {
     const { office } = lookOf(owner);
     const set = this.#behaviours.choice("mailbox-") || office.mailboxSet;
     // Single sign-on is for mailboxes at Microsoft 365 (learn.microsoft.com, "Implement single sign-on in your add-in" for Outlook).
-    // The pane has no other way in yet, so here all accounts have it, unless told otherwise.
+    // The demo's people have accounts at Entra wherever their mailboxes are, so here all have it, unless told otherwise.
     const language = this.#behaviours.choice("language-") || owner.language;
-    const hasIdentity = !this.#behaviours.has("no-identity-api");
+    const on = (/** @type {string} */ id) => this.#behaviours.has(id);
+    const nestsApps = office.nestsApps && !on("no-naa") && !on("on-premises-sign-in");
     return {
-      sets: { Mailbox: set, DialogApi: "1.2", DialogOrigin: "1.1", ...(hasIdentity ? { IdentityAPI: "1.3" } : {}) },
+      sets: {
+        Mailbox: set,
+        DialogApi: "1.2",
+        DialogOrigin: "1.1",
+        ...(!on("no-identity-api") && !on("on-premises-sign-in") && { IdentityAPI: "1.3" }),
+        ...(nestsApps && { NestedAppAuth: "1.1" }),
+        ...(on("browser-window") && { OpenBrowserWindowApi: "1.1" }),
+      },
+      hasBridge: nestsApps && this.#behaviours.choice("naa-") !== "bridgeless",
       profile: {
         name: owner.name,
         address: owner.address,
@@ -224,6 +236,9 @@ export class Host {
   async #perform(name, args, item) {
     switch (name) {
       case "getAccessToken": return this.#token();
+      case "getUserIdentityToken": return this.#identityToken();
+      case "nestedAppAuth": return this.#nested.answer(args[0], this.#behaviours.choice("naa-"));
+      case "openBrowserWindow": return void window.open(args[0], "_blank", "noopener");
       case "closeContainer": return this.#app.closePane();
       case "openMessage": return this.#app.openItem(args[0]);
       case "openDialog": return this.#openDialog(args[0], args[1]);
@@ -274,6 +289,13 @@ export class Host {
     return (await call("POST", "/api/token", { mailbox: this.#app.owner().address })).token;
   }
 
+  /** Exchange Online gives none any more, and says so this way (@types/office-js, getUserIdentityTokenAsync). */
+  async #identityToken() {
+    const owner = this.#app.owner();
+    if (lookOf(owner).office.accountType !== "enterprise") throw failure(9018, "GenericTokenError", "An internal error has occurred.");
+    return (await call("POST", "/api/identity-token", { mailbox: owner.address, url: this.#app.sidebarUrl() })).token;
+  }
+
   /** Outlook gives "" for the user's own sent messages (office-js issue 6796). @param {Detail} message */
   #headers(message) {
     const own = !this.#hasLabels && message.from?.address.toLowerCase() === this.#app.owner().address.toLowerCase();
@@ -321,7 +343,9 @@ export class Host {
       throw failure(12004, "DomainNotTrusted", "The domain of the URL passed to displayDialogAsync is not trusted.");
     }
     if (this.#behaviours.has("no-popups")) throw failure(12009, "DialogIgnored", "The user chose to ignore the dialog box.");
+    if (this.#behaviours.has("blocked-popups")) throw failure(12011, "PopupBlocked", "The browser blocks the dialog box.");
     await this.#dialog.open(url, options);
+    if (this.#behaviours.has("broken-dialogs")) this.#after(0, () => this.#dialog.fail());
   }
 }
 

@@ -4,7 +4,7 @@
  */
 
 /** @typedef {import("./api.js").AccessType} AccessType */
-/** @typedef {{accountType: string, mailboxSet: string, version: string}} Office what the client tells add-ins of itself */
+/** @typedef {{accountType: string, mailboxSet: string, nestsApps: boolean, version: string}} Office what the client tells add-ins of itself */
 /**
  * @typedef {{name: "outlook" | "exchange" | "gmail", title: string, hosted: string, write: string, places: string, emptyPlace: string,
  *   tags: string, tag: string, newTag: string, manage: string, hasLabels: boolean, office: Office}} Look
@@ -23,7 +23,7 @@ const OUTLOOK = {
   newTag: "New category",
   manage: "Manage categories",
   hasLabels: false,
-  office: { accountType: "office365", mailboxSet: "1.14", version: "20261122.1" },
+  office: { accountType: "office365", mailboxSet: "1.14", nestsApps: true, version: "20261122.1" },
 };
 
 /**
@@ -37,7 +37,7 @@ const EXCHANGE = {
   title: "Outlook on the web",
   hosted: "Exchange Server",
   write: "New",
-  office: { accountType: "enterprise", mailboxSet: "1.5", version: "15.2.2562.17" },
+  office: { accountType: "enterprise", mailboxSet: "1.5", nestsApps: false, version: "15.2.2562.17" },
 };
 
 /** Gmail knows no Office.js; the frame gives an add-in what a browser extension could, ids and labels being Gmail's. @type {Look} */
@@ -53,7 +53,7 @@ const GMAIL = {
   newTag: "New label",
   manage: "Manage labels",
   hasLabels: true,
-  office: { accountType: "gmail", mailboxSet: "1.14", version: "20261122.1" },
+  office: { accountType: "gmail", mailboxSet: "1.14", nestsApps: false, version: "20261122.1" },
 };
 
 /** @type {Record<AccessType, Look>} */

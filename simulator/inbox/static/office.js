@@ -7,7 +7,9 @@
  * MessagePort that it hands over after a greeting, each side checking the other's origin. Members belong to requirement
  * sets: those above the set that the host announces are absent. Names and types are held against @types/office-js.
  *
- * Not here: appointments, NAA, roaming settings, custom properties, EWS calls, anything that changes a message in compose.
+ * Nested app authentication is MSAL.js talking to the host by `window.nestedAppAuthBridge`; here is that bridge's near end.
+ *
+ * Not here: appointments, roaming settings, custom properties, EWS calls, anything that changes a message in compose.
  */
 (() => {
   "use strict";
@@ -24,7 +26,7 @@
   /** @typedef {ReadData | ComposeData} ItemData what the host tells about the selected item */
   /** @typedef {{background: string, text: string, control: string, controlText: string}} Theme */
   /**
-   * @typedef {{kind: "pane" | "dialog", sets: Record<string, string>, profile: {name: string, address: string, timeZone: string,
+   * @typedef {{kind: "pane" | "dialog", sets: Record<string, string>, hasBridge: boolean, profile: {name: string, address: string, timeZone: string,
    *   accountType: string}, language: string, theme: Theme, item: ItemData | null, version: string}} Welcome
    */
   /** @template T @typedef {(result: Office.AsyncResult<T>) => void} Callback */
@@ -303,7 +305,7 @@
 
   /**
    * @typedef {Pick<Office.Mailbox, "item" | "addHandlerAsync" | "removeHandlerAsync" | "convertToRestId" | "convertToEwsId" |
-   *   "displayMessageForm"> & {userProfile: Office.UserProfile, diagnostics: Omit<Office.Diagnostics, "ews">,
+   *   "displayMessageForm" | "getUserIdentityTokenAsync"> & {userProfile: Office.UserProfile, diagnostics: Omit<Office.Diagnostics, "ews">,
    *   masterCategories: Pick<Office.MasterCategories, "getAsync">}} Mailbox
    */
   /** @param {Welcome} host @returns {Mailbox} */
@@ -322,12 +324,17 @@
       convertToRestId: (id, version) => converted(id, version, (text) => text.replaceAll("/", "-").replaceAll("+", "_")),
       convertToEwsId: (id, version) => converted(id, version, (text) => text.replaceAll("-", "/").replaceAll("_", "+")),
       displayMessageForm: (id) => void ask("openMessage", [id]),
+      // The real one takes the callback first, then what it shall get back.
+      getUserIdentityTokenAsync: (callback, context) => void identityToken({ asyncContext: context }, callback),
       masterCategories: strict("mailbox.masterCategories", {
         getAsync: method(0, async () => categoryDetails(await ask("getMasterCategories"))),
       }),
     };
     return strict("mailbox", limited(members, { addHandlerAsync: "1.5", removeHandlerAsync: "1.5", masterCategories: "1.8" }));
   }
+
+  /** @type {Async<[], string>} */
+  const identityToken = method(0, () => /** @type {Promise<string>} */ (ask("getUserIdentityToken")));
 
   /** @param {string} id @param {string} version @param {(id: string) => string} convert */
   function converted(id, version, convert) {
@@ -348,7 +355,7 @@
     });
   }
 
-  /** @type {Pick<Office.UI, "displayDialogAsync" | "messageParent" | "closeContainer" | "addHandlerAsync">} */
+  /** @type {Pick<Office.UI, "displayDialogAsync" | "messageParent" | "closeContainer" | "addHandlerAsync" | "openBrowserWindow">} */
   const ui = {
     displayDialogAsync: (/** @type {string} */ url, /** @type {any[]} */ ...rest) => {
       const { height, width, displayInIframe, promptBeforeOpen } = rest.find((arg) => arg && typeof arg === "object") ?? {};
@@ -363,6 +370,11 @@
       void ask("messageParent", [String(message), options?.targetOrigin ?? null]);
     },
     closeContainer: () => void ask("closeContainer"),
+    openBrowserWindow: (url) => {
+      if (!requirements.isSetSupported("OpenBrowserWindowApi", "1.1")) throw new Error("openBrowserWindow is not supported here");
+      if (!/^https?:$/.test(new URL(url).protocol)) throw new TypeError("openBrowserWindow opens http and https only");
+      void ask("openBrowserWindow", [url]);
+    },
     addHandlerAsync: subscriptions([EventType.DialogParentMessageReceived]).addHandlerAsync,
   };
 
@@ -391,6 +403,23 @@
       }
     },
   };
+
+  /** @typedef {(name: string, listener: (response: string) => void) => void} Listen */
+  /**
+   * The bridge of nested app authentication as MSAL.js knows it (@azure/msal-browser, src/naa/AuthBridge.ts): JSON texts both ways.
+   * @returns {{addEventListener: Listen, removeEventListener: Listen, postMessage: (message: string) => void}}
+   */
+  function bridge() {
+    /** @type {((response: string) => void)[]} */
+    let listeners = [];
+    return {
+      addEventListener: (name, listener) => void (name === "message" && listeners.push(listener)),
+      removeEventListener: (_, listener) => { listeners = listeners.filter((each) => each !== listener); },
+      postMessage: (message) => void ask("nestedAppAuth", [JSON.parse(message)]).then((answer) => {
+        for (const listener of listeners) listener(JSON.stringify(answer));
+      }),
+    };
+  }
 
   /** @type {Office.RequirementSetSupport} */
   const requirements = {
@@ -477,6 +506,7 @@
     port = event.ports[0];
     port.onmessage = hear;
     if (welcome.kind === "pane") mailbox = mailboxOf(welcome);
+    if (welcome.hasBridge) Object.assign(window, { nestedAppAuthBridge: bridge() });
     show(welcome.item);
     begin("Outlook", "OfficeOnline");
   }
