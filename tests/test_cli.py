@@ -187,9 +187,12 @@ def test_a_mailbox_is_connected_and_a_service_account_is_kept_from_a_file(
     login = {"url": f"{simulator.ews.url}/EWS/Exchange.asmx", "user": "mara", "password": "CANARY-secret"}
     own, service = file(tmp_path, "own.json", {"provider": "exchange", **login}), file(tmp_path, "service.json", login)
     person = world.people[0]
-    assert ssi("user", "connect", "demo", person.email.upper(), own) == Ended(0, "", "")
+    connected = ssi("user", "connect", "demo", person.email, own, "--json")
+    assert (connected.code, connected.err) == (0, "")
+    assert [one["state"] for one in json.loads(connected.out)["connections"]] == ["active"]
+    assert ssi("user", "connect", "demo", person.email.upper(), own).code == 0
     arguments = ("--access-type", "exchange_impersonation", "--admin-contact", "a@b.example", "--service-account", service)
-    assert ssi("org", "set", "demo", "Sales", *arguments) == Ended(0, "", "")
+    assert ssi("org", "set", "demo", "Sales", *arguments).code == 0
     store = Store(settings.database_url)
     with store.transaction(reading=True) as tx:
         (user,) = [one for one in tx.users(tx.tenant("demo").id) if one.email == person.email]

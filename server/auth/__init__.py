@@ -183,6 +183,7 @@ class TokenVault:
 
         Raises: Transient if somebody is renewing it right now; NotFound if there is no such connection.
         """
+        self._read(connection_id)
         with self._held(connection_id):
             connection = self._read(connection_id)
             with self._store.transaction() as tx:
@@ -267,6 +268,7 @@ class TokenVault:
 
         Raises: Transient; NotFound if there is no such connection.
         """
+        self._read(connection_id)
         with self._held(connection_id) as fence:
             connection = self._read(connection_id)
             with self._store.transaction() as tx:

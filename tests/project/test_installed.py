@@ -10,16 +10,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 VISIT = """
 import re
-from flask import Flask
-from server.web.pages import blueprint
-from server.wiring import Face
+from pathlib import Path
+from server import wiring
+from server.auth.secrets import create_key_file
+from server.config import Settings
+from server.services.notices import _catalogue
+from server.store import Store
+from server.web import create_app
 
-face = Face(
-    "https://ssi.example.com", "", "https://login.example", "https://office.example/office.js", (), (),
-    cache_s=60, proxies=0, key_place="x",
-)
-app = Flask("server.web", static_folder=None)
-app.register_blueprint(blueprint(None, face))
+create_key_file(Path("key"))
+settings = Settings("sqlite:///ssi.sqlite", "https://ssi.example.com", key_file=Path("key"))
+Store(settings.database_url).migrate()
+app = create_app(wiring.build(settings), wiring.face(settings))
+assert _catalogue()
 client = app.test_client()
 page = client.get("/sidebar").text
 manifest = client.get("/manifest.xml").text
@@ -27,6 +30,7 @@ files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page) + re.findall(r"https
 assert len(files) > 5, files
 (release,) = re.findall(r'src="(/static/[^"]+/)js/main.js"', page)
 files += [release + "vendor/msal-browser.min.js", release + "pages/pane-sign-in.js"]
+files += ["/", "/privacy", "/sign-in"]
 print(*{client.get(file).status_code for file in files})
 """
 
