@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,49 @@ def _settings() -> Settings:
     settings = Settings.from_environment()
     logs.configure(settings.log_format)
     return settings
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value.")
+_TEXT_FILE = click.File("r", encoding="utf-8")
+_IDENTITY_TENANT = "Where people come from: an Entra tenant's id, a domain at Google, or exchange:HOST[:PORT]."
+_SECRETS = "oauth_client_secret, saml_key, oidc_client_secret."
+
+
+def _tell(value: Any, as_json: bool, lines: str | Iterable[str]) -> None:
+    """Print `value` as JSON, or else these lines."""
+    if as_json:
+        click.echo(json.dumps(value))
+        return
+    for line in [lines] if isinstance(lines, str) else lines:
+        click.echo(line)
+
+
+def _json(file: Any) -> dict[str, Any]:
+    """Raises: InvalidInput if the file does not hold a JSON object."""
+    try:
+        value = json.load(file)
+    except ValueError as error:
+        raise InvalidInput(file.name, f"is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(file.name, "must hold a JSON object")
+    return value
+
+
+def _password(file: Any) -> str:
+    """Return the first line. Raises: InvalidInput."""
+    try:
+        text: str = file.readline()
+    except ValueError as error:
+        raise InvalidInput(file.name, "is not text in UTF-8") from error
+    return text.rstrip("\r\n")
+
+
+def _connection_line(one: Mapping[str, Any]) -> str:
+    session = one["session"]
+    reason = f" ({one['reason']})" if one["reason"] else ""
+    progress = f", session {session['state']}" if session else ""
+    failure = f" ({session['reason']})" if session and session["reason"] else ""
+    return f"mailbox: {one['mailbox']} at {one['provider']}, {one['state']}{reason}{progress}{failure}"
 
 
 # Running
@@ -135,29 +178,23 @@ def keys() -> None:
 @keys.command("rotate")
 @click.option("--prepare", is_flag=True, help="Only add the new key: then copy the key file to every machine, and rotate.")
 @click.option("--settle", type=float, default=SETTLE_S, show_default=True, help="Seconds before the old keys are dropped.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_json_option
 def keys_rotate(prepare: bool, settle: float, as_json: bool) -> None:
     """Protect everything by a new key and drop the old ones, while the product runs; or finish what was begun.
 
     In Azure Key Vault make a new version of the key first.
     """
     done = rotate_keys(wiring.build(_settings()), prepare=prepare, settle_s=settle)
-    if as_json:
-        click.echo(json.dumps(done))
-    else:
-        click.echo("{tenants} tenants, {rewrapped} of them now under the new key, {retired} old keys dropped".format(**done))
+    text = "{tenants} tenants, {rewrapped} of them now under the new key, {retired} old keys dropped"
+    _tell(done, as_json, text.format(**done))
 
 
 @keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@_json_option
 def keys_list(as_json: bool) -> None:
     """List the ids of the keys, that which wraps first, and how many tenants each protects."""
     found = list_keys(wiring.build(_settings()))
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for one in found:
-        click.echo(f"{one['id']}\t{one['tenants']}" + ("" if one["in_use"] else "\tmissing"))
+    _tell(found, as_json, (f"{one['id']}\t{one['tenants']}" + ("" if one["in_use"] else "\tmissing") for one in found))
 
 
 @cli.command()
@@ -174,29 +211,38 @@ def manifest(public_url: str | None) -> None:
     click.echo(manifest_for((public_url or settings.public_url).rstrip("/"), settings.client_id), nl=False)
 
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_IDENTITY_TENANT = "Entra tenant, domain at Google, or exchange:HOST[:PORT]."
-_SECRETS = "oauth_client_secret, saml_key, oidc_client_secret."
-
-
 @cli.command()
 @click.argument("tenant")
 @click.argument("email")
 @_json_option
 def doctor(tenant: str, email: str, as_json: bool) -> None:
-    """Check, as the user EMAIL, that C4C can be reached, knows the user and has the codes that saving uses."""
-    deps = wiring.build(_settings())
-    findings = provisioning.examine(deps, tenant, email)
-    _tell(findings if as_json else [f"{name}: {finding}" for name, finding in findings.items()])
-    if findings["problems"]:
+    """Look whether everything fits for the user EMAIL; exit code 1 if something has to be mended.
+
+    Asked are C4C, as this user, for who they are and for the codes that saving uses, and the identity provider for its
+    description. Shown is what is known of the mailbox and its session, and whether mails can be sent.
+    """
+    found = provisioning.examine(wiring.build(_settings()), tenant, email)
+    _tell(found, as_json, _doctor_lines(found))
+    if found["problems"]:
         sys.exit(1)
+
+
+def _doctor_lines(found: Mapping[str, Any]) -> Iterable[str]:
+    yield f"C4C user: {found['c4c']['user'] or 'unknown'}"
+    yield "people sign in: " + (found["sign_in"]["issuer"] or "with their C4C password")
+    yield from map(_connection_line, found["connections"])
+    if not found["connections"]:
+        yield "mailbox: not connected"
+    yield "mails to people: " + ("sent by the mail server" if found["sends_mails"] else "none, SSI_SMTP_URL is not set")
+    for problem in found["problems"]:
+        yield f"PROBLEM: {problem}"
 
 
 # Setting up
 
 
 @cli.command()
-@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.argument("file", type=_TEXT_FILE)
 def provision(file: Any) -> None:
     """Set up a tenant with its organizations and users from a provisioning document."""
     document = _json(file)
@@ -207,27 +253,6 @@ def provision(file: Any) -> None:
         raise InvalidInput(file.name, f"is not a provisioning document ({type(error).__name__}: {error})") from error
 
 
-def _tell(what: str | Sequence[str] | Sequence[dict[str, Any]] | dict[str, Any]) -> None:
-    """Print texts as lines and everything else as JSON."""
-    lines = [what] if isinstance(what, str) else what
-    if isinstance(lines, dict) or any(isinstance(line, dict) for line in lines):
-        click.echo(json.dumps(what))
-    else:
-        for line in lines:
-            click.echo(line)
-
-
-def _json(file: Any) -> dict[str, Any]:
-    """Raises: InvalidInput if the file does not hold a JSON object."""
-    try:
-        value = json.load(file)
-    except ValueError as error:
-        raise InvalidInput(file.name, f"is not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InvalidInput(file.name, "must hold a JSON object")
-    return value
-
-
 @cli.group()
 def tenant() -> None:
     """C4C tenants."""
@@ -235,40 +260,42 @@ def tenant() -> None:
 
 @tenant.command("add")
 @click.argument("name")
-@click.option("--c4c", "c4c_file", type=click.File("r"), required=True, help="JSON file with the C4C settings.")
+@click.option("--c4c", "c4c_file", type=_TEXT_FILE, required=True, help="JSON file with the C4C settings.")
 @click.option("--identity-tenant", "identity_tenants", multiple=True, required=True, help=_IDENTITY_TENANT)
-@click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with the secrets that are needed: " + _SECRETS)
+@click.option("--secrets", "secrets_file", type=_TEXT_FILE, help="JSON file with the secrets: " + _SECRETS)
 @_json_option
 def tenant_add(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any, as_json: bool) -> None:
     """Add a tenant and print the certificate that its C4C administrator must upload."""
     secrets = _json(secrets_file) if secrets_file else {}
-    made = provisioning.add_tenant(wiring.build(_settings()), name, _json(c4c_file), identity_tenants, secrets)
-    _tell({"name": made.name, "saml_certificate": made.c4c.saml_certificate} if as_json else made.c4c.saml_certificate.rstrip())
+    deps = wiring.build(_settings())
+    made = provisioning.add_tenant(deps, name, _json(c4c_file), identity_tenants, secrets)
+    _tell(provisioning.describe_tenant(deps, made), as_json, made.c4c.saml_certificate.rstrip())
 
 
 @tenant.command("set")
 @click.argument("name")
-@click.option("--c4c", "c4c_file", type=click.File("r"), help="JSON file with all of the C4C settings.")
-@click.option(
-    "--identity-tenant", "identity_tenants", multiple=True, help="Another one, beside those there are: " + _IDENTITY_TENANT
-)
-@click.option("--secrets", "secrets_file", type=click.File("r"), help="JSON file with those secrets that change: " + _SECRETS)
+@click.option("--c4c", "c4c_file", type=_TEXT_FILE, help="JSON file with all of the C4C settings.")
+@click.option("--identity-tenant", "identity_tenants", multiple=True, help="One more. " + _IDENTITY_TENANT)
+@click.option("--secrets", "secrets_file", type=_TEXT_FILE, help="JSON file with those secrets that change: " + _SECRETS)
 @_json_option
 def tenant_set(name: str, c4c_file: Any, identity_tenants: tuple[str, ...], secrets_file: Any, as_json: bool) -> None:
-    """Change how a tenant is reached, or who may be one of its people."""
+    """Change how a tenant is reached, or who may be one of its people. What is not given stays."""
     c4c = _json(c4c_file) if c4c_file else None
     secrets = _json(secrets_file) if secrets_file else {}
-    changed = provisioning.change_tenant(wiring.build(_settings()), name, c4c, identity_tenants, secrets)
-    _tell(provisioning.describe_tenant(changed) if as_json else f"{changed.name}: changed")
+    deps = wiring.build(_settings())
+    changed = provisioning.change_tenant(deps, name, c4c, identity_tenants, secrets)
+    _tell(provisioning.describe_tenant(deps, changed), as_json, f"{changed.name}: changed")
 
 
 @tenant.command("list")
 @_json_option
 def tenant_list(as_json: bool) -> None:
     """List the tenants."""
-    with wiring.build(_settings()).store.transaction(reading=True) as tx:
+    deps = wiring.build(_settings())
+    with deps.store.transaction(reading=True) as tx:
         found = tx.tenants()
-    _tell([provisioning.describe_tenant(one) for one in found] if as_json else [f"{one.name}\t{one.c4c.url}" for one in found])
+    described = [provisioning.describe_tenant(deps, one) for one in found]
+    _tell(described, as_json, (f"{one.name}\t{one.c4c.url}" for one in found))
 
 
 @cli.group()
@@ -279,23 +306,19 @@ def org() -> None:
 @org.command("set")
 @click.argument("tenant")
 @click.argument("name")
-@click.option("--access-type", required=True, help="office365, exchange_direct, google, exchange_impersonation or user_choice.")
-@click.option("--admin-contact", required=True, help="Whom users are told to ask.")
-@click.option("--profile", "profile_file", type=click.File("r"), help="JSON file with settings that differ from the defaults.")
-@click.option("--ews-url", help="Address of the Exchange server; without, it is found by autodiscover. Needed for Impersonation.")
-@click.option("--impersonation-account", metavar="USER", help="Service account for Exchange Impersonation.")
-@click.option(
-    "--password-file", type=click.File("r"), help="File with the service account's password; - reads it from the input."
-)
-@click.option(
-    "--service-account", "account_file", type=click.File("r"), help="The same three in a JSON file: url, user, password, scheme."
-)
+@click.option("--access-type", help="office365, exchange_direct, google, exchange_impersonation or user_choice.")
+@click.option("--admin-contact", help="E-mail address of whom users are told to ask.")
+@click.option("--profile", "profile_file", type=_TEXT_FILE, help="JSON file with all settings that differ from the defaults.")
+@click.option("--ews-url", help="Address of the Exchange server; without, autodiscover finds it. Needed for Impersonation.")
+@click.option("--impersonation-account", metavar="USER", help="Service account for Exchange Impersonation, at --ews-url.")
+@click.option("--password-file", type=_TEXT_FILE, help="File whose first line is its password; - is the standard input.")
+@click.option("--service-account", "account_file", type=_TEXT_FILE, help="Instead: JSON file with url, user, password, scheme.")
 @_json_option
 def org_set(
     tenant: str,
     name: str,
-    access_type: str,
-    admin_contact: str,
+    access_type: str | None,
+    admin_contact: str | None,
     profile_file: Any,
     ews_url: str | None,
     impersonation_account: str | None,
@@ -303,16 +326,18 @@ def org_set(
     account_file: Any,
     as_json: bool,
 ) -> None:
-    """Create an organization or change it. Its service account and EWS URL stay unless others are given."""
-    profile = _json(profile_file) if profile_file else {}
+    """Create an organization or change it. What is not given stays; a new one needs access type and admin contact."""
+    if (impersonation_account is None) != (password_file is None):
+        raise click.UsageError("--impersonation-account and --password-file go together.")
+    if account_file is not None and impersonation_account is not None:
+        raise click.UsageError("--service-account and --impersonation-account say the same: give one of them.")
+    profile = _json(profile_file) if profile_file else None
     account = _json(account_file) if account_file else None
     if impersonation_account is not None:
-        if password_file is None or not ews_url:
-            raise click.UsageError("--impersonation-account needs --ews-url and --password-file.")
-        account = {"url": ews_url, "user": impersonation_account, "password": password_file.read().rstrip("\r\n")}
+        account = {"user": impersonation_account, "password": _password(password_file)}
     deps = wiring.build(_settings())
     made = provisioning.put_organization(deps, tenant, name, access_type, admin_contact, profile, account, ews_url)
-    _tell(provisioning.describe_organization(made) if as_json else f"{made.name}: {made.access_type}")
+    _tell(provisioning.describe_organization(made), as_json, f"{made.name}: {made.access_type}")
 
 
 @org.command("list")
@@ -322,8 +347,8 @@ def org_list(tenant: str, as_json: bool) -> None:
     """List a tenant's organizations."""
     with wiring.build(_settings()).store.transaction(reading=True) as tx:
         found = tx.organizations(tx.tenant(tenant).id)
-    lines = [f"{one.name}\t{one.access_type}\t{one.admin_contact}" for one in found]
-    _tell([provisioning.describe_organization(one) for one in found] if as_json else lines)
+    lines = (f"{one.name}\t{one.access_type}\t{one.admin_contact}" for one in found)
+    _tell([provisioning.describe_organization(one) for one in found], as_json, lines)
 
 
 @cli.group()
@@ -335,7 +360,7 @@ def user() -> None:
 @click.argument("tenant")
 @click.argument("organization")
 @click.option("--email", required=True, help="Address of the person, and of their mailbox.")
-@click.option("--name", required=True)
+@click.option("--name", required=True, help="As people write it.")
 @click.option("--c4c-user", required=True, help="UserID in C4C.")
 @click.option("--identity", nargs=2, metavar="TENANT SUBJECT", help="Entra tenant and object id, or domain and id at Google.")
 @click.option("--mailbox", default="", help="Another address whose mailbox the person may connect.")
@@ -352,7 +377,10 @@ def user_add(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Provision a person. Under Exchange Impersonation that connects the mailbox, too, and its first session is queued."""
+    """Provision a person. Under Exchange Impersonation that connects the mailbox, too, and queues its first session.
+
+    If C4C or the mailbox is not as it should be, nobody is added.
+    """
     deps = wiring.build(_settings())
     provisioning.add_user(
         deps,
@@ -365,7 +393,7 @@ def user_add(
         other_mailbox=mailbox,
         check=check,
     )
-    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: set up")
+    _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: set up")
 
 
 @user.command("set")
@@ -374,10 +402,10 @@ def user_add(
 @click.option("--mailbox", required=True, help='Another address whose mailbox the person may connect; "" takes it back.')
 @_json_option
 def user_set(tenant: str, email: str, mailbox: str, as_json: bool) -> None:
-    """Change what a person may do."""
+    """Change what a person may do. Under Exchange Impersonation that other mailbox is connected at once."""
     deps = wiring.build(_settings())
     provisioning.allow_mailbox(deps, tenant, email, mailbox)
-    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: changed")
+    _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: changed")
 
 
 @user.command("show")
@@ -387,19 +415,33 @@ def user_set(tenant: str, email: str, mailbox: str, as_json: bool) -> None:
 def user_show(tenant: str, email: str, as_json: bool) -> None:
     """Show a person and the state of their mailbox."""
     found = provisioning.describe_user(wiring.build(_settings()), tenant, email)
-    _tell(found if as_json else [f"{name}: {value}" for name, value in found.items()])
+    _tell(found, as_json, _user_lines(found))
+
+
+def _user_lines(found: Mapping[str, Any]) -> Iterable[str]:
+    for name in ("email", "name", "c4c_user", "organization", "access_type"):
+        yield f"{name}: {found[name]}"
+    yield f"enabled: {'yes' if found['enabled'] else 'no'}"
+    if found["other_mailbox"]:
+        yield f"other_mailbox: {found['other_mailbox']}"
+    yield from map(_connection_line, found["connections"])
+    if not found["connections"]:
+        yield "mailbox: not connected"
 
 
 @user.command("connect")
 @click.argument("tenant")
 @click.argument("email")
-@click.argument("file", type=click.File("r"))
+@click.argument("file", type=_TEXT_FILE)
 @_json_option
 def user_connect(tenant: str, email: str, file: Any, as_json: bool) -> None:
-    """Keep what opens a person's mailbox at Exchange or Google: FILE is the "mailbox" of a provisioning document."""
+    """Keep what opens a person's mailbox at Exchange or Google: FILE holds the "mailbox" of a provisioning document.
+
+    People can do it themselves in User Settings, where it is tried at once.
+    """
     deps = wiring.build(_settings())
     provisioning.connect_mailbox(deps, tenant, email, _json(file))
-    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: connected")
+    _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: connected")
 
 
 @user.command("disable")
@@ -410,7 +452,7 @@ def user_disable(tenant: str, email: str, as_json: bool) -> None:
     """Refuse a person from now on, and end what opens their mailbox."""
     deps = wiring.build(_settings())
     provisioning.set_user_enabled(deps, tenant, email, False)
-    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: disabled")
+    _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: disabled")
 
 
 @user.command("enable")
@@ -418,10 +460,10 @@ def user_disable(tenant: str, email: str, as_json: bool) -> None:
 @click.argument("email")
 @_json_option
 def user_enable(tenant: str, email: str, as_json: bool) -> None:
-    """Admit a person again."""
+    """Admit a person again. Under Exchange Impersonation their mailbox is connected again, too; others do it themselves."""
     deps = wiring.build(_settings())
     provisioning.set_user_enabled(deps, tenant, email, True)
-    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: enabled")
+    _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: enabled")
 
 
 @user.command("remove")
@@ -431,7 +473,7 @@ def user_enable(tenant: str, email: str, as_json: bool) -> None:
 def user_remove(tenant: str, email: str, as_json: bool) -> None:
     """Remove a person and everything of theirs that is kept here; C4C and the mailbox keep what they have."""
     provisioning.remove_user(wiring.build(_settings()), tenant, email)
-    _tell({"email": email, "removed": True} if as_json else f"{email}: removed")
+    _tell({"email": email, "removed": True}, as_json, f"{email}: removed")
 
 
 @user.command("list")
@@ -442,7 +484,5 @@ def user_list(tenant: str, as_json: bool) -> None:
     deps = wiring.build(_settings())
     with deps.store.transaction(reading=True) as tx:
         found = tx.users(tx.tenant(tenant).id)
-    if as_json:
-        _tell([provisioning.describe_user(deps, tenant, one.email) for one in found])
-    else:
-        _tell([f"{one.email}\t{one.c4c_user_id}\t{'enabled' if one.enabled else 'disabled'}" for one in found])
+    lines = (f"{one.email}\t{one.c4c_user_id}\t{'enabled' if one.enabled else 'disabled'}" for one in found)
+    _tell([provisioning.describe_user(deps, tenant, one.email) for one in found] if as_json else None, as_json, lines)

@@ -1,5 +1,6 @@
 """The command line: what an administrator sets up, and one line that says what went wrong."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -14,9 +15,12 @@ from lxml import etree
 from server import logs
 from server.cli import main
 from server.config import Settings
+from server.services import Deps
 from server.store import Store
+from server.worker import Dispatcher
+from simulator import demo
 from simulator.ports import CODES, Simulator
-from simulator.world import World
+from simulator.world import AccessType, Fault, Person, World
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,14 @@ def test_an_installation_is_set_up_step_by_step(ssi: Ssi, simulator: Simulator, 
     assert ssi("user", "add", "north", "Sales", *who, *identity, **database).code == 0
     assert ssi("user", "list", "north", **database).out == f"{person.email}\t{person.user_id}\tenabled\n"
     healthy = ssi("doctor", "north", person.email.upper(), "--json", **database)
-    assert json.loads(healthy.out) == {"user_id": person.user_id, "locked": False, "problems": []}
+    assert healthy.code == 0
+    assert json.loads(healthy.out) == {
+        "c4c": {"user": person.user_id, "locked": False},
+        "sign_in": {"by": "oidc", "issuer": c4c["oidc"]["issuer"]},
+        "connections": [],
+        "sends_mails": True,
+        "problems": [],
+    }
     assert fails(ssi("tenant", "add", "north", *arguments, "--identity-tenant", "another", **database), "exists already")
     assert fails(ssi("user", "add", "north", "Sales", *who, **database), "exists already")
 
@@ -137,7 +148,7 @@ def test_a_user_whom_c4c_does_not_know_is_not_confirmed(ssi: Ssi) -> None:
         (("org", "set", "demo", "Sales", "--access-type", "google", "--admin-contact", "nobody"), "admin_contact"),
         (("user", "add", "demo", "None", "--email", "a@b.example", "--name", "N", "--c4c-user", "N"), "organization"),
         (("user", "add", "demo", "Sales", "--email", "nobody", "--name", "N", "--c4c-user", "N"), "email"),
-        (("doctor", "demo", "nobody@example.com"), "enabled user"),
+        (("doctor", "demo", "nobody@example.com"), "no user"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(ssi: Ssi, arguments: tuple[str, ...], words: str) -> None:
@@ -166,6 +177,193 @@ def test_unknown_settings_of_tenant_and_profile_are_refused(ssi: Ssi, tmp_path: 
     )
 
 
+# Tenants, organizations and people, one by one
+
+
+def value(ended: Ended) -> Any:
+    """Assert that a command went well and printed one JSON value, in which nothing secret stands; return that."""
+    assert ended.code == 0, ended
+    for secret in ("CANARY", '"password":', "_secret", "PRIVATE KEY"):
+        assert secret not in ended.out
+    return json.loads(ended.out)
+
+
+def at(access_type: AccessType) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("access_type", [access_type], indirect=True)
+
+
+@pytest.fixture
+def person(world: World) -> Person:
+    return world.people[0]
+
+
+def who(person: Person) -> tuple[str, ...]:
+    return ("--email", person.email, "--name", person.name, "--c4c-user", person.user_id)
+
+
+def test_a_tenant_is_changed_where_it_is_said_and_stays_elsewhere(ssi: Ssi, simulator: Simulator, tmp_path: Path) -> None:
+    given = simulator.provisioning()["tenant"]
+    before = value(ssi("tenant", "set", "demo", "--json"))
+    assert before == {"name": "demo", "c4c": before["c4c"], "identity_tenants": sorted(given["identity_tenants"])}
+    assert before["c4c"]["oidc"] == given["c4c"]["oidc"]
+    secrets = file(tmp_path, "secrets.json", {"oidc_client_secret": "CANARY-oidc"})
+    without = file(tmp_path, "c4c.json", {key: v for key, v in given["c4c"].items() if key not in ("oidc", "saml_certificate")})
+    more = ("--identity-tenant", "exchange:MAIL.example.com", "--secrets", secrets)
+    after = value(ssi("tenant", "set", "demo", "--c4c", without, *more, "--json"))
+    assert after["c4c"] == {**before["c4c"], "oidc": {}}  # people now sign in with their C4C password
+    assert after["identity_tenants"] == sorted([*before["identity_tenants"], "exchange:mail.example.com"])
+    assert value(ssi("tenant", "list", "--json")) == [after]
+    assert ssi("tenant", "set", "demo", *more).out == "demo: changed\n"
+    assert fails(ssi("tenant", "set", "nowhere"), "no such tenant")
+    assert value(ssi("doctor", "demo", simulator.world.people[0].email, "--json"))["sign_in"] == {
+        "by": "password",
+        "issuer": None,
+    }
+
+
+def test_the_identity_provider_of_a_tenant_is_described_whole(ssi: Ssi, simulator: Simulator, tmp_path: Path) -> None:
+    given = simulator.provisioning()["tenant"]["c4c"]
+    for oidc in ({"issuer": "https://id.example.com"}, {**given["oidc"], "colour": "blue"}):
+        assert fails(ssi("tenant", "set", "demo", "--c4c", file(tmp_path, "c4c.json", {**given, "oidc": oidc})), "c4c.oidc")
+
+
+def test_an_organization_keeps_what_a_change_does_not_name(ssi: Ssi, tmp_path: Path) -> None:
+    profile = file(tmp_path, "profile.json", {"leads_enabled": True})
+    new = ("--access-type", "user_choice", "--admin-contact", "it@example.com")
+    url = "https://mail.example.com/EWS/Exchange.asmx"
+    made = value(ssi("org", "set", "demo", "House", *new, "--profile", profile, "--ews-url", url, "--json"))
+    shown = (made["name"], made["access_type"], made["admin_contact"], made["ews_url"], made["has_service_account"])
+    assert shown == ("House", "user_choice", "it@example.com", url, False)
+    assert made["profile"]["leads_enabled"]
+    changed = value(ssi("org", "set", "demo", "House", "--access-type", "exchange_direct", "--json"))
+    assert changed == {**made, "access_type": "exchange_direct"}
+    assert value(ssi("org", "set", "demo", "House", "--ews-url", "", "--json")) == {**changed, "ews_url": ""}
+    assert value(ssi("org", "set", "demo", "House", "--admin-contact", "new@example.com", "--json"))["ews_url"] == ""
+    assert "House\texchange_direct\tnew@example.com" in ssi("org", "list", "demo").out.splitlines()
+    assert [one["name"] for one in value(ssi("org", "list", "demo", "--json"))] == ["House", "Sales"]
+    assert fails(ssi("org", "set", "demo", "Other", "--access-type", "google"), "admin_contact")
+    assert fails(ssi("org", "set", "demo", "Other", "--admin-contact", "it@example.com"), "access_type")
+
+
+@at("exchange_impersonation")
+def test_a_service_account_is_set_from_the_standard_input(
+    ssi: Ssi, simulator: Simulator, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (given,) = [one for one in simulator.provisioning()["organizations"] if "service_account" in one]
+    login, name = given["service_account"], given["name"]
+
+    def entered(password: str, *more: str) -> Ended:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(password.encode())))
+        return ssi("org", "set", "demo", name, "--impersonation-account", login["user"], "--password-file", "-", *more)
+
+    assert fails(entered("CANARY-secret"), "service_account.url")  # neither given nor known
+    assert value(entered(f"{login['password']}\r\n", "--ews-url", login["url"], "--json"))["has_service_account"]
+    assert ssi("user", "remove", "demo", person.email).code == 0
+    assert ssi("user", "add", "demo", name, *who(person)).code == 0
+    assert entered("CANARY-wrong").code == 0  # where the server is was said before
+    assert ssi("user", "remove", "demo", person.email).code == 0
+    refused = ssi("user", "add", "demo", name, *who(person))
+    assert fails(refused, "Exchange no longer accepts the user name and password.")
+    assert "CANARY" not in refused.err
+    assert fails(entered(""), "password")
+    assert fails(entered("x", "--ews-url", "https://outlook.office365.com/EWS/Exchange.asmx"), "Exchange Online")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--impersonation-account", "svc"), "--impersonation-account and --password-file go together"),
+        (("--password-file", "-"), "--impersonation-account and --password-file go together"),
+        (("--impersonation-account", "svc", "--password-file", "-", "--service-account", "-"), "give one of them"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_explained(ssi: Ssi, options: tuple[str, ...], words: str) -> None:
+    ended = ssi("org", "set", "demo", "Sales", *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert words in ended.err
+
+
+def test_impersonation_needs_a_service_account(ssi: Ssi) -> None:
+    assert fails(
+        ssi("org", "set", "demo", "Sales", "--access-type", "exchange_impersonation"), "service_account", "must be given"
+    )
+    assert [one["access_type"] for one in value(ssi("org", "list", "demo", "--json"))] == ["office365"]
+
+
+@at("exchange_impersonation")
+def test_under_impersonation_a_person_is_connected_by_being_added(ssi: Ssi, world: World, person: Person, deps: Deps) -> None:
+    organization = value(ssi("user", "show", "demo", person.email, "--json"))["organization"]
+    assert value(ssi("user", "remove", "demo", person.email, "--json")) == {"email": person.email, "removed": True}
+    world.faults.append(Fault("exchange", "status", status=401, times=None))
+    assert fails(ssi("user", "add", "demo", organization, *who(person)), "no longer accepts the user name and password")
+    assert fails(ssi("user", "show", "demo", person.email), "no user")
+    world.faults.clear()
+    (connection,) = value(ssi("user", "add", "demo", organization, *who(person), "--json"))["connections"]
+    assert (connection["provider"], connection["mailbox"], connection["state"]) == ("exchange", person.email, "active")
+    assert connection["session"] == {"state": "queued", "phase": "", "reason": ""}
+    dispatcher = Dispatcher(deps, threads=0, poll_s=1)
+    while dispatcher.run_once():
+        pass
+    shown = ssi("user", "show", "demo", person.email).out.splitlines()
+    assert f"mailbox: {person.email} at exchange, active, session done" in shown
+
+
+@at("exchange_impersonation")
+def test_under_impersonation_a_person_who_is_switched_on_again_is_connected(ssi: Ssi, world: World, person: Person) -> None:
+    off = value(ssi("user", "disable", "demo", person.email, "--json"))
+    assert (off["enabled"], [one["state"] for one in off["connections"]]) == (False, ["needs_reauth"])
+    world.faults.append(Fault("exchange", "status", status=401, times=None))
+    assert fails(ssi("user", "enable", "demo", person.email), "no longer accepts")
+    assert not value(ssi("user", "show", "demo", person.email, "--json"))["enabled"]
+    world.faults.clear()
+    on = value(ssi("user", "enable", "demo", person.email, "--json"))
+    assert (on["enabled"], [one["state"] for one in on["connections"]]) == (True, ["active"])
+
+
+@at("exchange_impersonation")
+def test_under_impersonation_another_mailbox_is_connected_when_it_is_named(ssi: Ssi, world: World, person: Person) -> None:
+    before = value(ssi("user", "show", "demo", person.email, "--json"))
+    assert fails(ssi("user", "set", "demo", person.email, "--mailbox", "nobody@example.com"), "mailbox")
+    assert value(ssi("user", "show", "demo", person.email, "--json")) == before
+    other = world.people[1]
+    demo.rehome(world, other, "exchange_impersonation")
+    after = value(ssi("user", "set", "demo", person.email, "--mailbox", other.email, "--json"))
+    assert [(one["mailbox"], one["state"]) for one in after["connections"]] == [(other.email, "active")]
+
+
+def test_a_person_is_switched_off_and_on_and_may_have_another_mailbox(ssi: Ssi, person: Person) -> None:
+    shown = value(ssi("user", "show", "demo", person.email, "--json"))
+    assert shown == {
+        "email": person.email,
+        "name": person.name,
+        "c4c_user": person.user_id,
+        "organization": "Sales",
+        "access_type": "office365",
+        "enabled": True,
+        "other_mailbox": "",
+        "connections": [],
+    }
+    assert value(ssi("user", "disable", "demo", person.email, "--json")) == {**shown, "enabled": False}
+    assert f"{person.email}\t{person.user_id}\tdisabled" in ssi("user", "list", "demo").out
+    assert fails(ssi("doctor", "demo", person.email), "not an enabled user")
+    assert ssi("user", "enable", "demo", person.email).out == f"{person.email}: enabled\n"
+    allowed = value(ssi("user", "set", "demo", person.email, "--mailbox", "team@example.com", "--json"))
+    assert allowed == {**shown, "other_mailbox": "team@example.com"}
+    assert "other_mailbox: team@example.com" in ssi("user", "show", "demo", person.email).out.splitlines()
+    assert value(ssi("user", "set", "demo", person.email, "--mailbox", "", "--json")) == shown
+    assert fails(ssi("user", "set", "demo", person.email, "--mailbox", "nobody"), "mailbox")
+    assert shown in value(ssi("user", "list", "demo", "--json"))
+    for command in ("show", "disable", "enable", "remove"):
+        assert fails(ssi("user", command, "demo", "nobody@example.com"), "no user")
+
+
+def test_an_empty_list_is_one_json_value_too(ssi: Ssi, tmp_path: Path) -> None:
+    database = {"SSI_DATABASE_URL": f"sqlite:///{tmp_path / 'new.sqlite'}"}
+    assert ssi("migrate", **database).code == 0
+    assert ssi("tenant", "list", "--json", **database).out == "[]\n"
+    assert ssi("tenant", "list", **database).out == ""
+
+
 # Provisioning documents
 
 
@@ -187,6 +385,8 @@ def test_a_mailbox_is_connected_and_a_service_account_is_kept_from_a_file(
     login = {"url": f"{simulator.ews.url}/EWS/Exchange.asmx", "user": "mara", "password": "CANARY-secret"}
     own, service = file(tmp_path, "own.json", {"provider": "exchange", **login}), file(tmp_path, "service.json", login)
     person = world.people[0]
+    assert fails(ssi("user", "connect", "demo", person.email, own), "mailbox", "office365")  # which such a login does not open
+    assert ssi("org", "set", "demo", "Sales", "--access-type", "exchange_direct").code == 0
     connected = ssi("user", "connect", "demo", person.email, own, "--json")
     assert (connected.code, connected.err) == (0, "")
     assert [one["state"] for one in json.loads(connected.out)["connections"]] == ["active"]
@@ -227,7 +427,27 @@ def test_the_doctor_names_codes_that_the_tenant_does_not_have(ssi: Ssi, world: W
     store.close()
     ill = ssi("doctor", "demo", world.people[0].email)
     assert ill.code == 1
-    assert "note_type" in ill.out
+    assert "PROBLEM: SAP Cloud for Customer lacks a code that saving uses: note_type: 99999" in ill.out.splitlines()
+
+
+@at("exchange_impersonation")
+def test_the_doctor_tells_of_everything_whatever_is_away(ssi: Ssi, world: World, person: Person, deps: Deps) -> None:
+    with deps.store.transaction() as tx:
+        (user,) = [one for one in tx.users(tx.tenant("demo").id) if one.email == person.email]
+        (connection,) = tx.connections_of(user.id)
+        tx.set_connection_state(connection.id, "needs_reauth", "The account is locked.", deps.now())
+    world.faults += [Fault("c4c", "status", status=503, times=None), Fault("identity", "status", status=503, times=None)]
+    ill = ssi("doctor", "demo", person.email, "--json", SSI_SMTP_URL="")
+    assert ill.code == 1
+    found = json.loads(ill.out)
+    assert (found["c4c"], found["sends_mails"]) == ({"user": None, "locked": None}, False)
+    assert [one["state"] for one in found["connections"]] == ["needs_reauth"]
+    c4c, provider, mailbox = found["problems"]
+    assert "SAP Cloud for Customer" in c4c
+    assert provider.startswith("The identity provider cannot be used: ")
+    assert mailbox == f"The mailbox {person.email} is not usable: The account is locked."
+    shown = ssi("doctor", "demo", person.email, SSI_SMTP_URL="").out.splitlines()
+    assert {"C4C user: unknown", "mails to people: none, SSI_SMTP_URL is not set", f"PROBLEM: {mailbox}"} <= set(shown)
 
 
 def test_the_manifest_has_this_installations_origin(ssi: Ssi, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -33,8 +33,8 @@ from server.c4c import Codes, DeepLinks
 from server.domain.hosts import is_exchange_online, server_url
 from server.domain.profile import Profile
 from server.errors import Forbidden, InvalidInput, NotFound, SsiError
-from server.services import Deps
-from server.services.connecting import impersonate
+from server.services import Deps, Principal
+from server.services.connecting import CHOICES, impersonate
 from server.services.connections import IMPERSONATION
 from server.services.context import INDEXED
 from server.store import AccessType, C4CSettings, Organization, Provider, Tenant, Transaction, User
@@ -105,9 +105,11 @@ def change_tenant(
         return tx.tenant(tenant.id)
 
 
-def describe_tenant(tenant: Tenant) -> dict[str, Any]:
+def describe_tenant(deps: Deps, tenant: Tenant) -> dict[str, Any]:
     """Return what an administrator may see of a tenant; it holds no secret."""
-    return {"name": tenant.name, "c4c": asdict(tenant.c4c)}
+    with deps.store.transaction(reading=True) as tx:
+        admitted = tx.identity_tenants(tenant.id)
+    return {"name": tenant.name, "c4c": asdict(tenant.c4c), "identity_tenants": admitted}
 
 
 def describe_organization(organization: Organization) -> dict[str, Any]:
@@ -126,26 +128,33 @@ def put_organization(
     deps: Deps,
     tenant_name: str,
     name: str,
-    access_type: str,
-    admin_contact: str,
-    profile: Mapping[str, Any],
+    access_type: str | None = None,
+    admin_contact: str | None = None,
+    profile: Mapping[str, Any] | None = None,
     service_account: Mapping[str, Any] | None = None,
     ews_url: str | None = None,
 ) -> Organization:
-    """Create an organization or change it, and return it; without a `service_account` or `ews_url` it keeps what it has.
+    """Create an organization or change it, and return it. What is None stays as it is; a new one needs the first two.
+
+    A service account whose login has no address is one of the server at `ews_url`, and moves there when that changes.
 
     Raises: NotFound for an unknown tenant; InvalidInput.
     """
-    if ews_url:
-        ews_url = server_url(ews_url, "ews_url").geturl()
-    login = None if service_account is None else _login(service_account, "service_account")
-    if access_type not in get_args(AccessType):
-        raise InvalidInput("access_type", "must be one of " + ", ".join(get_args(AccessType)))
-    if "@" not in admin_contact:
-        raise InvalidInput("admin_contact", "must be an e-mail address")
-    with deps.store.transaction() as tx:
+    with deps.store.transaction(reading=True) as tx:
         tenant = tx.tenant(tenant_name)
-        settings = Profile.from_json(profile)
+        old = next((one for one in tx.organizations(tenant.id) if one.name == name), None)
+    if old is not None:
+        access_type, admin_contact = access_type or old.access_type, admin_contact or old.admin_contact
+    if access_type is None or access_type not in get_args(AccessType):
+        raise InvalidInput("access_type", "must be one of " + ", ".join(get_args(AccessType)))
+    if admin_contact is None or "@" not in admin_contact:
+        raise InvalidInput("admin_contact", "must be an e-mail address")
+    ews_url = _exchange_url(ews_url, "ews_url") if ews_url else ews_url
+    login = _service_account(deps, old, service_account, ews_url)
+    if access_type == IMPERSONATION and login is None and (old is None or old.service_account is None):
+        raise InvalidInput("service_account", f"must be given for {IMPERSONATION}: it is what opens the mailboxes")
+    settings = old.profile if old is not None and profile is None else Profile.from_json(profile or {})
+    with deps.store.transaction() as tx:
         organization_id = tx.put_organization(tenant.id, name, access_type, admin_contact, settings, ews_url)
         tx.record("organization.put", deps.now(), tenant_id=tenant.id, user_id=None)
     sealed = None if login is None else deps.vault.seal_service_account(tenant.id, organization_id, login)
@@ -153,6 +162,18 @@ def put_organization(
         if sealed is not None:
             tx.put_service_account(organization_id, sealed, deps.now())
         return next(one for one in tx.organizations(tenant.id) if one.id == organization_id)
+
+
+def _service_account(
+    deps: Deps, old: Organization | None, entered: Mapping[str, Any] | None, ews_url: str | None
+) -> ExchangeLogin | None:
+    """Return the login to keep; None if the one there is stays. Raises: InvalidInput."""
+    if entered is not None:
+        known = ews_url or (old.ews_url if old else "")
+        return _login({"url": known, **entered} if known else entered, "service_account")
+    if not ews_url or old is None or old.service_account is None:
+        return None
+    return replace(deps.vault.service_account(old), url=ews_url, impersonates=False)
 
 
 def add_user(
@@ -202,7 +223,10 @@ def add_user(
 
 
 def connect_mailbox(deps: Deps, tenant_name: str, email: str, mailbox: Mapping[str, Any]) -> None:
-    """Keep what opens a person's mailbox, in place of what there was. Raises: NotFound; InvalidInput; Transient."""
+    """Keep what opens a person's mailbox, in place of what there was; it is tried when it is used first.
+
+    Raises: NotFound; InvalidInput, also where the organization does not offer such a mailbox; AlreadyExists; Transient.
+    """
     provider: Provider
     secret: ExchangeLogin | str
     match mailbox:
@@ -214,6 +238,9 @@ def connect_mailbox(deps: Deps, tenant_name: str, email: str, mailbox: Mapping[s
             raise InvalidInput("mailbox", "must be a login at Exchange or a refresh token of Google")
     with deps.store.transaction() as tx:
         user = _user(tx, tenant_name, email)
+        access_type = tx.organization_of(user.id).access_type
+        if provider not in CHOICES[access_type]:
+            raise InvalidInput("mailbox", f"people of this organization do not connect such a mailbox ({access_type})")
         domain = user.email.rpartition("@")[2].lower()
         connection = tx.put_connection(user, provider, user.email, domain, deps.now(), state="disconnected")
 
@@ -250,7 +277,9 @@ def confirm_user(deps: Deps, user_id: str) -> None:
 def set_user_enabled(deps: Deps, tenant_name: str, email: str, enabled: bool) -> None:
     """Switch a person on or off. Who is off is refused everywhere from then on, and what opened their mailbox is ended.
 
-    Raises: NotFound; Transient.
+    Where a service account opens the mailboxes, who is switched on has theirs again; if it does not open, they stay off.
+
+    Raises: NotFound; Transient; ConnectRefused.
     """
     with deps.store.transaction() as tx:
         user = _user(tx, tenant_name, email)
@@ -261,16 +290,34 @@ def set_user_enabled(deps: Deps, tenant_name: str, email: str, enabled: bool) ->
         connections = [] if enabled else tx.connections_of(user.id)
     for connection in connections:
         deps.vault.forget(connection.id)
+    if enabled:
+        try:
+            _open_by_service_account(deps, user.id, check=True)
+        except SsiError:
+            with deps.store.transaction() as tx:
+                tx.set_user_enabled(user.id, user.enabled)
+            raise
 
 
 def allow_mailbox(deps: Deps, tenant_name: str, email: str, address: str) -> None:
-    """Let a person connect the mailbox of another address, too; "" takes it back. Raises: NotFound; InvalidInput."""
+    """Let a person connect the mailbox of another address, too; "" takes it back. A service account then opens that one.
+
+    Raises: NotFound; InvalidInput; ConnectRefused if it does not open, after which all is as it was.
+    """
     if address and "@" not in address:
         raise InvalidInput("mailbox", "must be an e-mail address")
     with deps.store.transaction() as tx:
         user = _user(tx, tenant_name, email)
         tx.allow_mailbox(user.id, address)
         tx.record("user.allow_mailbox", deps.now(), tenant_id=user.tenant_id, user_id=user.id)
+    if not user.enabled:
+        return
+    try:
+        _open_by_service_account(deps, user.id, check=True)
+    except SsiError:
+        with deps.store.transaction() as tx:
+            tx.allow_mailbox(user.id, user.other_mailbox)
+        raise
 
 
 def remove_user(deps: Deps, tenant_name: str, email: str) -> None:
@@ -342,18 +389,50 @@ def provision(deps: Deps, document: Mapping[str, Any]) -> None:
 
 
 def examine(deps: Deps, tenant_name: str, email: str) -> dict[str, Any]:
-    """Return what `ssi doctor` finds out as this user. Raises: NotFound for an unknown tenant or user, and what C4C raises."""
+    """Return what `ssi doctor` finds out as this user, and under "problems" what has to be mended, in sentences.
+
+    Of the mailbox it tells what is known, without opening it. Raises: NotFound for an unknown tenant or user.
+    """
     with deps.store.transaction(reading=True) as tx:
         tenant = tx.tenant(tenant_name)
-        user = next((u for u in tx.users(tenant.id) if u.email.lower() == email.lower()), None)
-        principal = tx.principal_of(user.id) if user else None
+        principal = tx.principal_of(_user(tx, tenant_name, email).id)
     if principal is None:
-        raise NotFound(f"There is no enabled user {email!r}.")
-    c4c = deps.c4c(principal)
-    me = c4c.who_am_i()
-    problems = [] if me.user_id.upper() == principal.user.c4c_user_id else [f"C4C says the user is {me.user_id}"]
-    problems += [f"unknown code {code}" for code in Codes.from_json(tenant.c4c.codes).unknown(c4c.code_lists())]
-    return {"user_id": me.user_id, "locked": me.is_locked, "problems": problems}
+        raise NotFound(f"{email} is not an enabled user.")
+    problems: list[str] = []
+    found = {"c4c": _c4c_findings(deps, principal, problems), "sign_in": _sign_in_findings(deps, tenant, problems)}
+    person = describe_user(deps, tenant_name, email)
+    for one in person["connections"]:
+        if one["state"] in ("needs_reauth", "suspended"):
+            problems.append(f"The mailbox {one['mailbox']} is not usable: {one['reason']}")
+        if one["session"] is not None and one["session"]["state"] == "failed":
+            problems.append(f"The session of the mailbox {one['mailbox']} failed: {one['session']['reason']}")
+    return {**found, "connections": person["connections"], "sends_mails": deps.send_mail is not None, "problems": problems}
+
+
+def _c4c_findings(deps: Deps, principal: Principal, problems: list[str]) -> dict[str, Any]:
+    c4c, codes = deps.c4c(principal), Codes.from_json(principal.tenant.c4c.codes)
+    try:
+        me, lists = c4c.who_am_i(), c4c.code_lists()
+    except SsiError as error:
+        problems.append(str(error))
+        return {"user": None, "locked": None}
+    if me.user_id.upper() != principal.user.c4c_user_id:
+        problems.append(f"SAP Cloud for Customer says that the user is {me.user_id}.")
+    if me.is_locked:
+        problems.append("The user is locked in SAP Cloud for Customer.")
+    problems += [f"SAP Cloud for Customer lacks a code that saving uses: {code}" for code in codes.unknown(lists)]
+    return {"user": me.user_id, "locked": me.is_locked}
+
+
+def _sign_in_findings(deps: Deps, tenant: Tenant, problems: list[str]) -> dict[str, Any]:
+    """How people sign in to the pages; a provider has to describe itself."""
+    if not tenant.c4c.oidc:
+        return {"by": "password", "issuer": None}
+    try:
+        deps.doors.identity_provider(tenant).begin(redirect_uri=f"{deps.public_url}/sign-in/callback", scopes=())
+    except SsiError as error:
+        problems.append(f"The identity provider cannot be used: {error}")
+    return {"by": "oidc", "issuer": tenant.c4c.oidc["issuer"]}
 
 
 def _user(tx: Transaction, tenant_name: str, email: str) -> User:
@@ -384,12 +463,18 @@ def new_signing_key(name: str, deps: Deps) -> tuple[str, str]:
 
 def _login(data: Mapping[str, Any], place: str) -> ExchangeLogin:
     login: ExchangeLogin = _of(ExchangeLogin, data, place)
-    url = server_url(login.url, f"{place}.url")
-    if is_exchange_online(url.hostname or ""):
-        raise InvalidInput(f"{place}.url", "This is Exchange Online, whose mailboxes are connected as Microsoft 365.")
+    _exchange_url(login.url, f"{place}.url")
     if login.scheme not in ("ntlm", "basic") or login.impersonates or not (login.user and login.password):
         raise InvalidInput(place, "must have a user, a password, and as scheme ntlm or basic")
     return login
+
+
+def _exchange_url(url: str, place: str) -> str:
+    """Raises: InvalidInput for what is no address of an Exchange server of one's own."""
+    checked = server_url(url, place)
+    if is_exchange_online(checked.hostname or ""):
+        raise InvalidInput(place, "This is Exchange Online, whose mailboxes are connected as Microsoft 365.")
+    return checked.geturl()
 
 
 def _settings(data: Mapping[str, Any]) -> C4CSettings:

@@ -445,6 +445,11 @@ class Transaction:
         i = t.identity_tenant.c
         return self._first(sa.select(i.tenant_id).where(i.tenant_id == tenant_id, i.issuer_tenant == issuer_tenant)) is not None
 
+    def identity_tenants(self, tenant_id: str) -> list[str]:
+        """Return the identity tenants whose people may be people of the C4C tenant."""
+        i = t.identity_tenant.c
+        return list(self._db.scalars(sa.select(i.issuer_tenant).where(i.tenant_id == tenant_id).order_by(i.issuer_tenant)))
+
     def unbound_users(self, issuer_tenant: str, address: str, access_type: AccessType) -> list[User]:
         """Return enabled users with this address, in organizations of this access type, without an identity of the issuer.
 
