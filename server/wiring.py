@@ -72,7 +72,7 @@ class Face:
     cache_s: int
     proxies: int
     key_place: Literal["file", "vault"]  # where the key-encryption key lies, for the pages that say it
-    pages_frame_ancestors: tuple[str, ...]
+    pages_frame_ancestors: tuple[str, ...] = ()
 
 
 def face(settings: Settings) -> Face:
@@ -141,7 +141,7 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
             identity_provider=providers.of,
             c4c_by_password=clients.by_password,
             flows={"microsoft365": entra, "google": google},
-            flow_scopes={"microsoft365": MAIL_SCOPES, "google": ("email", "profile", *GOOGLE_SCOPES)},
+            flow_scopes={"microsoft365": MAIL_SCOPES, "google": GOOGLE_SCOPES},
             origins={"microsoft365": _origin(settings.entra_authority), "google": _origin(settings.google_auth_url)},
             mailbox_scopes=_SCOPES,
             try_mailbox=mailboxes.tried,

@@ -194,8 +194,9 @@ def connect_exchange(deps: Deps, principal: Principal, *, address: str, password
 def _login(deps: Deps, address: str, password: str, user: str, url: str) -> ExchangeLogin:
     """Raises: ConnectRefused."""
     draft = ExchangeLogin(url="", user=user, password=password)
+    entered = _checked_url(url) if url else ""
     try:
-        found = _checked_url(url) if url else deps.doors.exchange.discover(address, draft)
+        found = entered or deps.doors.exchange.discover(address, draft)
         return replace(draft, url=found, scheme=deps.doors.exchange.scheme(found))
     except InvalidInput as error:
         is_online = is_exchange_online(address.rpartition("@")[2]) or "Exchange Online" in error.reason

@@ -15,7 +15,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from server import logs
 from server.services import Deps
-from server.web import api, pages, problems
+from server.web import api, auth, pages, problems, settings
+from server.web.catalogue import Catalogue
+from server.web.html import Html
 from server.wiring import Face
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -51,7 +53,12 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
         CORS(app, resources={r"/api/*": {"origins": list(face.cors_origins)}}, send_wildcard=False, supports_credentials=False)
     app.register_blueprint(api.blueprint(deps))
     app.spec_processor(_as_it_is)
-    app.register_blueprint(pages.blueprint(deps, face))
+    files = pages.assets()
+    html = Html(face, Catalogue.load(), files.url)
+    door = auth.Door(deps, face, html)
+    app.register_blueprint(pages.blueprint(deps, face, html, files))
+    app.register_blueprint(auth.blueprint(deps, face, html, door))
+    app.register_blueprint(settings.blueprint(deps, face, html, door))
     _pack(app)
     _observe(app)
     _secure(app, face)
@@ -98,12 +105,14 @@ def _refused(constant: str) -> None:
 def _pack(app: APIFlask) -> None:
     """Send the pane's own page and files packed to who takes them so: a third of the bytes.
 
-    Answers of the API never are, since the length of what is packed tells what it holds (the BREACH attack).
+    Answers of the API and pages about a person never are, since the length of what is packed tells what it holds (the BREACH
+    attack).
     """
 
     @app.after_request
     def _gzip(response: Response) -> Response:
-        if request.path.startswith("/api/") or response.status_code != 200 or response.mimetype not in PACKED:
+        is_personal = request.path.startswith("/api/") or "no-store" in response.headers.get("Cache-Control", "")
+        if is_personal or response.status_code != 200 or response.mimetype not in PACKED:
             return response
         response.vary.add("Accept-Encoding")
         if request.accept_encodings["gzip"] > 0:
@@ -177,4 +186,6 @@ def _secure(app: APIFlask, face: Face) -> None:
     @app.after_request
     def _protect(response: Response) -> Response:
         response.headers.update(headers)
+        if "policy" in g:  # a page for people is not the pane
+            response.headers["Content-Security-Policy"] = g.policy
         return response

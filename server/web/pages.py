@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Blueprint, Response, render_template, send_from_directory, url_for
@@ -11,6 +12,7 @@ from werkzeug.exceptions import NotFound
 
 import server
 from server.services import Deps
+from server.web.html import Html
 from server.web.problems import problem
 from server.wiring import Face
 
@@ -26,36 +28,47 @@ def asset_root() -> Path:
     return package if (package / "static").is_dir() else package.parent
 
 
-def blueprint(deps: Deps, face: Face) -> Blueprint:
-    root = asset_root()
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """The front end's files as they are now; `release` names them all together."""
+
+    root: Path
+    release: str
+
+    def url(self, path: str) -> str:
+        """Return the address under which a file of this release may be kept for ever."""
+        return url_for("pages.released", release=self.release, path=path)
+
+
+def assets() -> Assets:
+    root = asset_root() / "static"
+    return Assets(root, _release(root))
+
+
+def blueprint(deps: Deps, face: Face, html: Html, files: Assets) -> Blueprint:
     bp = Blueprint("pages", __name__)
 
-    current = _release(root / "static")
-
-    def asset(path: str) -> str:
-        return url_for("pages.released", release=current, path=path)
-
     @bp.get("/")
-    def start() -> str:
-        return render_template("start.html", asset=asset)
+    def start() -> Response:
+        return html.page("start.html", is_personal=False)
 
     @bp.get("/sidebar")
     def sidebar() -> Response:
-        page = render_template("sidebar.html", office_js_url=face.office_js_url, asset=asset)
+        page = render_template("sidebar.html", office_js_url=face.office_js_url, asset=files.url)
         return Response(page, headers={"Cache-Control": "no-cache"}, mimetype="text/html")
 
     @bp.get("/static/<path:path>")
     def static(path: str) -> Response:
         """Files by their plain names, for the manifest's icons: clients keep them for a week."""
-        response = _file(root / "static", path)
+        response = _file(files.root, path)
         response.headers["Cache-Control"] = f"public, max-age={_WEEK_S}" if path.startswith("icons/") else "no-cache"
         return response
 
     @bp.get("/static/release-<string(length=12):release>/<path:path>")
     def released(release: str, path: str) -> Response:
         """Files of one release. Modules import each other by relative names, so a whole release is seen or none of it."""
-        response = _file(root / "static", path)
-        is_current = release == current
+        response = _file(files.root, path)
+        is_current = release == files.release
         response.headers["Cache-Control"] = f"public, max-age={_YEAR_S}, immutable" if is_current else "no-store"
         return response
 
@@ -64,8 +77,8 @@ def blueprint(deps: Deps, face: Face) -> Blueprint:
         return Response(manifest_for(face.public_url, face.client_id), mimetype="application/xml")
 
     @bp.get("/privacy")
-    def privacy() -> str:
-        return render_template("privacy.html", asset=asset, cache_s=face.cache_s, key_place=face.key_place)
+    def privacy() -> Response:
+        return html.page("privacy.html", is_personal=False, cache_s=face.cache_s)
 
     @bp.get("/healthz")
     def healthz() -> Response:

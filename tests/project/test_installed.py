@@ -11,12 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 VISIT = """
 import re
 from flask import Flask
-from server.web.pages import blueprint
+from server.web.catalogue import Catalogue
+from server.web.html import Html
+from server.web.pages import assets, blueprint
 from server.wiring import Face
 
 face = Face("https://ssi.example.com", "", "https://office.example/office.js", (), (), cache_s=60, proxies=0, key_place="x")
 app = Flask("server.web", static_folder=None)
-app.register_blueprint(blueprint(None, face))
+own = assets()
+app.register_blueprint(blueprint(None, face, Html(face, Catalogue.load(), own.url), own))
 client = app.test_client()
 page = client.get("/sidebar").text
 manifest = client.get("/manifest.xml").text

@@ -1,0 +1,258 @@
+"""Signing in to the pages: the cookies, what a form must carry, the sign-in pages, and the page of the pane's dialog.
+
+Two cookies, both of this host alone, sent by browsers only with https and never shown to scripts: one holds the token of the
+page session, the other a secret by which a flow knows the browser it began in. A form carries an HMAC of one of them; beside
+it, what the browser says of the form's origin must be this origin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import re
+import secrets
+from urllib.parse import urlencode
+
+from apiflask import APIBlueprint
+from flask import Response, g, request
+from werkzeug.exceptions import BadRequest
+
+from server.errors import NotFound, SsiError
+from server.services import Deps, signing_in
+from server.web.html import Html, Refusal, go, refusal_of
+from server.web.throttle import Throttle
+from server.wiring import Face
+
+SESSION = "__Host-ssi"
+BROWSER = "__Host-ssi-flow"
+HOME = "/settings/sync/email"
+FLOW_S = 600  # how long a browser is known for a sign-in elsewhere
+MAX_ENTRY = 320  # characters of anything typed but a password
+MAX_PASSWORD = 1024
+
+_NEXT = re.compile(r"/(?:settings|pane)(?:/[a-z0-9]+(?:-[a-z0-9]+)*)*/?")
+_MAX_NEXT = 200
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+def own_path(wanted: str) -> str:
+    """Return a path of ours to go on to: the one wanted if it is one of our pages', else the settings.
+
+    Only plain segments pass, so no other host, scheme, query, escape or control character can be in it.
+    """
+    return wanted if len(wanted) <= _MAX_NEXT and _NEXT.fullmatch(wanted) else HOME
+
+
+def sign_in_path(next_path: str, *, tenant: str = "", fresh: bool = False) -> str:
+    query = {"next": next_path} | ({"tenant": tenant} if tenant else {}) | ({"fresh": "1"} if fresh else {})
+    return f"/sign-in?{urlencode(query, safe='/')}"
+
+
+class Door:
+    """Knows who visits our pages, and lets no other site's form in. One for the application."""
+
+    def __init__(self, deps: Deps, face: Face, html: Html) -> None:
+        self._deps = deps
+        self._origin = face.public_url
+        self._html = html
+        self._is_framed = bool(face.pages_frame_ancestors)
+
+    def watch(self, bp: APIBlueprint) -> None:
+        """Stand before all routes of a blueprint."""
+        bp.before_request(self._recognise)
+        bp.before_request(self._check_form)
+        bp.after_request(self._remember_browser)
+
+    def browser(self) -> str:
+        """Return this browser's secret for a flow that begins now, and see to it that the browser keeps it."""
+        g.keeps_browser = True
+        secret: str = g.browser
+        return secret
+
+    def entry_token(self) -> str:
+        """Return what a form must carry from somebody who is not signed in, or not yet again."""
+        return _hmac(self.browser().encode())
+
+    def admit(self, signed_in: signing_in.SignedIn) -> Response:
+        """Give the browser its new session, end the one it had, and go on. A token from before the sign-in is never kept."""
+        self._end()
+        response = go(own_path(signed_in.next_path))
+        self._set(response, SESSION, signed_in.token, signed_in.max_age_s)
+        return response
+
+    def let_go(self) -> Response:
+        self._end()
+        response = go("/sign-in?out=1")
+        self._set(response, SESSION, "", 0)
+        return response
+
+    def _end(self) -> None:
+        if g.visitor is not None:
+            signing_in.sign_out(self._deps, request.cookies[SESSION])
+
+    def _recognise(self) -> None:
+        token, browser = request.cookies.get(SESSION, ""), request.cookies.get(BROWSER, "")
+        g.visitor = signing_in.visitor(self._deps, token) if 0 < len(token) <= MAX_PASSWORD else None
+        g.csrf = _hmac(g.visitor.csrf_key) if g.visitor else ""
+        g.policy = self._html.policy
+        g.browser = browser if _SECRET.fullmatch(browser) else secrets.token_urlsafe(32)
+
+    def _check_form(self) -> Response | None:
+        if request.method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        if not self._is_from_here():
+            return self._html.refused(Refusal("other_site", {}, "", 403))
+        is_entry = request.path.startswith("/sign-in")
+        expected = _hmac(g.browser.encode()) if is_entry else g.csrf
+        given = request.form.get("csrf", "")
+        if not is_entry and g.visitor is None:  # the session ended while the form was open
+            return go(sign_in_path(own_path(request.path)))
+        if not hmac.compare_digest(given.encode(), expected.encode()):
+            return self._html.refused(Refusal("old_page", {}, "", 403), retry=own_path(request.path))
+        return None
+
+    def _is_from_here(self) -> bool:
+        """Believe Sec-Fetch-Site, which no page can forge; Origin where it is missing.
+
+        Our own forms come with "Origin: null" from browsers that apply Referrer-Policy to it (Fetch, "append a request Origin
+        header"), so null alone is neither a reason to let in nor to refuse.
+        """
+        origin, site = request.headers.get("Origin", "null"), request.headers.get("Sec-Fetch-Site")
+        return origin in (self._origin, "null") and (site == "same-origin" or (site is None and origin == self._origin))
+
+    def _remember_browser(self, response: Response) -> Response:
+        if g.get("keeps_browser"):
+            self._set(response, BROWSER, g.browser, FLOW_S)
+        return response
+
+    def _set(self, response: Response, name: str, value: str, max_age_s: int) -> None:
+        """A page that C4C frames gets its cookies only as third-party ones, which are kept apart for each site that frames us."""
+        response.set_cookie(
+            name,
+            value,
+            max_age=max_age_s,
+            secure=True,
+            httponly=True,
+            samesite="None" if self._is_framed else "Lax",
+            partitioned=self._is_framed,
+        )
+        response.headers["Cache-Control"] = "no-store"
+
+
+def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
+    """Return the routes under /sign-in, /sign-out and /pane/sign-in."""
+    bp = APIBlueprint("auth", __name__, enable_openapi=False)
+    door.watch(bp)
+    html.take_errors(bp)
+    strangers = Throttle(deps.limits.failed_sign_ins_per_minute, deps.now)
+
+    @bp.before_request
+    def _not_too_often() -> Response | None:
+        if request.method != "POST" or request.path == "/sign-out":
+            return None
+        wait_s = strangers.take(request.remote_addr or "")
+        return too_often(html, wait_s) if wait_s else None
+
+    @bp.get("/sign-in")
+    def sign_in() -> Response:
+        next_path, wants_fresh = own_path(request.args.get("next", "")), "fresh" in request.args
+        if g.visitor is not None and (g.visitor.is_fresh or not wants_fresh):
+            return go(next_path)
+        return form(request.args.get("tenant", ""), next_path, wants_fresh)
+
+    @bp.post("/sign-in")
+    def begin() -> Response:
+        tenant, next_path = request.form.get("tenant", "")[:MAX_ENTRY], own_path(request.form.get("next", ""))
+        url = signing_in.begin(
+            deps,
+            tenant,
+            browser=door.browser(),
+            redirect_uri=f"{face.public_url}/sign-in/callback",
+            next_path=next_path,
+            fresh=bool(request.form.get("fresh")),
+        )
+        return html.leave(url, "company")
+
+    @bp.get("/sign-in/callback")
+    def callback() -> Response:
+        try:
+            signed_in = signing_in.finish(deps, browser=g.browser, answer=answer_of_provider())
+        except SsiError as error:
+            return html.refused(refusal_of(error), contact=contact(), retry=sign_in_path(HOME))
+        return door.admit(signed_in)
+
+    @bp.post("/sign-in/password")
+    def by_password() -> Response:
+        entered = request.form
+        tenant, user, next_path = entered.get("tenant", ""), entered.get("user", ""), own_path(entered.get("next", ""))
+        password = entered.get("password", "")
+        if not user or not password or max(len(tenant), len(user)) > MAX_ENTRY or len(password) > MAX_PASSWORD:
+            return form(tenant, next_path, bool(entered.get("fresh")), user, Refusal("entry_missing", {}, "", 422))
+        try:
+            signed_in = signing_in.by_password(deps, tenant, user, password, next_path=next_path)
+        except SsiError as error:
+            return form(tenant, next_path, bool(entered.get("fresh")), user, refusal_of(error))
+        return door.admit(signed_in)
+
+    @bp.post("/sign-out")
+    def sign_out() -> Response:
+        return door.let_go()
+
+    @bp.get("/pane/sign-in")
+    def pane() -> Response:
+        """The page of the pane's dialog: it hands a token to the pane that opened it, by Office.js and by nothing else."""
+        if g.visitor is None:
+            return go(sign_in_path("/pane/sign-in", tenant=request.args.get("tenant", "")[:MAX_ENTRY]))
+        token, seconds = signing_in.pane_token(deps, g.visitor)
+        page = html.page("pane_sign_in.html", token=token, seconds=seconds, office_js_url=face.office_js_url)
+        g.pop("policy")  # Office.js needs what the pane needs
+        return page
+
+    def form(tenant: str, next_path: str, fresh: bool, user: str = "", refusal: Refusal | None = None) -> Response:
+        """Ask for what is needed to sign in, or first for the tenant."""
+        tenant = tenant[:MAX_ENTRY] or (g.visitor.principal.tenant.name if g.visitor else "")
+        try:
+            way = signing_in.ways(deps, tenant or None)
+        except NotFound:
+            way, refusal = None, Refusal("tenant_unknown", {"tenant": tenant}, "", 404)
+        return html.page(
+            "sign_in.html",
+            refusal.status if refusal else 200,
+            way=way,
+            tenant=way.tenant if way else tenant,
+            user=user[:MAX_ENTRY],
+            next_path=next_path,
+            fresh=fresh,
+            is_out="out" in request.args,
+            refusal=refusal,
+            contact=contact(),
+            entry_csrf=door.entry_token(),
+        )
+
+    return bp
+
+
+def answer_of_provider() -> dict[str, str]:
+    """Return what a sign-in service sent back. Raises: BadRequest for one that says something twice (RFC 6749, 3.1)."""
+    answer = request.args.to_dict(flat=False)
+    if any(len(values) > 1 for values in answer.values()):
+        raise BadRequest
+    return {name: values[0] for name, values in answer.items()}
+
+
+def contact() -> str:
+    """Return whom to ask, "" as long as it is not known who visits."""
+    found: str = g.visitor.principal.organization.admin_contact if g.visitor else ""
+    return found
+
+
+def too_often(html: Html, wait_s: float) -> Response:
+    seconds = math.ceil(wait_s)
+    response = html.refused(Refusal("too_often", {"seconds": str(seconds)}, "", 429))
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def _hmac(key: bytes) -> str:
+    return hmac.new(key, b"csrf", hashlib.sha256).hexdigest()
