@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from server.auth import ExchangeLogin, TokenVault
 from server.auth.exchange_identity import ExchangeIssuer
@@ -144,7 +143,6 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
             c4c_by_password=clients.by_password,
             flows={"microsoft365": entra, "google": google},
             flow_scopes={"microsoft365": MAIL_SCOPES, "google": GOOGLE_SCOPES},
-            origins={"microsoft365": _origin(settings.entra_authority), "google": _origin(settings.google_auth_url)},
             mailbox_scopes=_SCOPES,
             try_mailbox=mailboxes.tried,
             exchange=_Exchange(guard),
@@ -175,11 +173,6 @@ def _mail_sender(settings: Settings, tls: ssl.SSLContext, clock: Callable[[], da
         return None
     password = _secret(settings, "smtp_password_file")
     return Smtp(settings.smtp_url, password, settings.mail_from, tls, settings.smtp_timeout_s, now=clock).send
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _secret(settings: Settings, name: str) -> str:

@@ -367,7 +367,8 @@ class IdTokens:
             raise SignInRefused("issuer_mismatch", "Another issuer made the ID token.")
 
     def _opened(self, token: str) -> tuple[Mapping[str, Any], Key]:
-        key = self._ring.key(text_of(_header(token), "kid"))
+        # SAP's services name their keys' address ("jku") in the header: what is beside the id is not looked at (RFC 7515, 4).
+        key = self._ring.key(text_of(_header(token, is_ours=False), "kid"))
         try:
             return jwt.decode(token, key.public, algorithms=["RS256"], options=_ONLY_SIGNATURE), key
         except (jwt.PyJWTError, ValueError) as error:
@@ -471,13 +472,17 @@ def _unverified(bearer: str) -> Mapping[str, Any]:
         raise refused("it is not a token") from error
 
 
-def _header(bearer: str) -> dict[str, Any]:
-    """Read the header of a token, of which nothing is trusted but the choice among our own keys."""
+def _header(bearer: str, *, is_ours: bool = True) -> dict[str, Any]:
+    """Read the header of a token, of which nothing is trusted but the choice among our own keys.
+
+    What was made for our API holds nothing else; one that must be understood whole ("crit") is refused anyway.
+    """
     try:
         header = jwt.get_unverified_header(bearer)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise refused("it is not a token") from error
-    if header.get("alg") != "RS256" or not header.keys() <= _HEADER or header.get("typ", "JWT") != "JWT":
+    is_odd = not header.keys() <= _HEADER if is_ours else "crit" in header
+    if header.get("alg") != "RS256" or is_odd or header.get("typ", "JWT") != "JWT":
         raise refused("its header is not one of the sign-in service")
     return header
 

@@ -62,7 +62,6 @@ class Doors:
     c4c_by_password: Callable[[Tenant, str, str], C4C]  # as a user with this password
     flows: Mapping[str, CodeFlow]  # service of the wizard -> its sign-in
     flow_scopes: Mapping[str, tuple[str, ...]]  # what is asked for there
-    origins: Mapping[str, str]  # and where its pages are
     mailbox_scopes: Mapping[Provider, tuple[str, ...]]  # what the mailbox then is used with
     try_mailbox: Callable[[Provider, str, str | ExchangeLogin], Mailbox]  # at an address, with an access token or a login
     exchange: ExchangeDoor

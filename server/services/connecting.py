@@ -70,7 +70,6 @@ class Overview:
     admin_contact: str
     progress: Progress | None
     sidebar_seen: bool
-    origins: tuple[str, ...]  # where the forms of the wizard lead to
     ews_url: str  # what the organization says; may be empty
 
 
@@ -93,7 +92,6 @@ def overview(deps: Deps, principal: Principal) -> Overview:
         admin_contact=organization.admin_contact,
         progress=None if connection is None else _progress(deps, connection),
         sidebar_seen=principal.user.sidebar_seen_at is not None,
-        origins=tuple(deps.doors.origins[name] for name in choices if name in deps.doors.origins),
         ews_url=organization.ews_url,
     )
 

@@ -95,6 +95,7 @@ class Door:
         token, browser = request.cookies.get(SESSION, ""), request.cookies.get(BROWSER, "")
         g.visitor = signing_in.visitor(self._deps, token) if 0 < len(token) <= MAX_PASSWORD else None
         g.csrf = _hmac(g.visitor.csrf_key) if g.visitor else ""
+        g.policy = self._html.policy
         g.browser = browser if _SECRET.fullmatch(browser) else secrets.token_urlsafe(32)
 
     def _check_form(self) -> Response | None:

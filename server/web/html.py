@@ -34,6 +34,7 @@ _FOR_ADMINS = frozenset(
         "not_offered",
         "not_provisioned",
         "server_unreachable",
+        "suspended",
         "token_refused",
         "wrong_account",
     }

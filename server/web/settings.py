@@ -36,6 +36,8 @@ _FIELDS = {
     "exchange_online": "address",
     "identity_taken": "address",
     "not_a_mailbox": "address",
+    "other_account": "address",
+    "wrong_account": "address",
     "password_refused": "password",
     "certificate": "url",
     "server_not_found": "url",
@@ -144,8 +146,6 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             _check(entry, password)
             if connecting.exchange_or_outlook(deps, _principal(), entry.address) == "microsoft365":
                 return leave("microsoft365", entry.address)
-            if not password:
-                raise InvalidInput("password", "missing")
             connecting.connect_exchange(deps, _principal(), **entry._asdict(), password=password)
         except SsiError as error:
             return exchange_page(entry, refusal_of(error))
@@ -194,7 +194,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             overview=seen,
             entry=entry,
             refusal=refusal,
-            field=_field(refusal) if refusal else "",
+            field=_field(refusal, entry) if refusal else "",
             is_extended=is_extended,
             contact=contact(),
         )
@@ -238,6 +238,8 @@ def _words(text: Text, seen: connecting.Overview) -> dict[str, Any]:
     }
 
 
-def _field(refusal: Refusal) -> str:
+def _field(refusal: Refusal, entry: Entry) -> str:
+    if refusal.code == "exchange_online" and entry.url:
+        return "url"
     named: Any = refusal.facts.get("field", "")
     return named if named in (*Entry._fields, "password") else _FIELDS.get(refusal.code, "")

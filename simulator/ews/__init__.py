@@ -91,6 +91,11 @@ def create_app(
         except SoapFault as fault:
             return _xml(fault.envelope(), 500)
 
+    @app.get(PATH)
+    def _looked_at() -> Response:
+        caller = door.admit()
+        return Response(status=200) if isinstance(caller, Person | ServiceAccount) else caller
+
     @app.post("/autodiscover/autodiscover.xml")
     def _autodiscover() -> Response:
         caller = door.admit()

@@ -45,7 +45,7 @@ FORGERIES: dict[str, Callable[[Kind], Callable[[dict[str, Any]], str]]] = {
     "the key of another issuer": lambda at: at.sign_in.provider.rogue.ring.sign,
     "RS512 by the real key": lambda at: signed_by(at, at.issuer.ring._keys[-1][1], "RS512"),
     "signature left out": lambda at: lambda claims: at.issuer.ring.sign(claims).rpartition(".")[0] + ".",
-    "a key beside the signature": lambda at: lambda claims: at.issuer.ring.sign(claims, {"jku": "https://keys.example.net"}),
+    "a header to be understood whole": lambda at: lambda claims: at.issuer.ring.sign(claims, {"crit": ["exp"], "exp": 1}),
     "no kid": lambda at: lambda claims: at.issuer.ring.sign(claims, {"kid": ""}),
     "no token": lambda _at: lambda _claims: "nonsense",
     "two parts": lambda _at: lambda _claims: "e30.e30",

@@ -31,7 +31,7 @@ class Browser:
         self.language = language
         self.answer: TestResponse
         self.visited: list[str] = []  # addresses of ours, without what came with them
-        self._simulator = simulator
+        self.simulator = simulator
 
     @property
     def page(self) -> Any:
@@ -103,7 +103,7 @@ class Browser:
 
     def at_provider(self, address: str) -> str:
         """Go through a provider's pages; return the address of ours at which they end."""
-        tls = ssl.create_default_context(cafile=str(self._simulator.ca_file))
+        tls = ssl.create_default_context(cafile=str(self.simulator.ca_file))
         with httpx.Client(verify=tls, trust_env=False) as provider:
             answer = provider.get(address)
             while "location" not in answer.headers:

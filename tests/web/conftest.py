@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from apiflask import APIFlask
 
 from simulator.ports import Simulator
-from tests.web.browser import SETTINGS, Browser
+from tests.web.browser import ORIGIN, SETTINGS, Browser
 
 
 @pytest.fixture
 def visitor(app: APIFlask, simulator: Simulator) -> Callable[..., Browser]:
     """Give one of the World's people a browser: visitor() is the first, visitor(1) the second."""
+    for provider in (simulator.provider, simulator.google_identity):
+        provider.redirect_uris |= {f"{ORIGIN}/{path}" for path in ("sign-in/callback", "connect/microsoft", "connect/google")}
 
     def visitor(number: int = 0, **more: str) -> Browser:
         return Browser(app, simulator, simulator.world.people[number], **more)
@@ -42,3 +45,13 @@ def browsers(visitor: Callable[..., Browser]) -> Callable[..., Browser]:
 def anna(browsers: Callable[..., Browser]) -> Browser:
     """The first person, signed in, at her settings."""
     return browsers()
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    # No name is looked up: a page that asked for anything but what the test answers would fail at once.
+    return {
+        **browser_type_launch_args,
+        "executable_path": "/usr/bin/chromium",
+        "args": ["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"],
+    }

@@ -22,7 +22,7 @@ CODES = json.loads("""[
     "account_unusable", "failed", "wrong_account", "other_account", "already_connected", "flow_unknown", "provider_away",
     "password_refused", "account_locked", "server_unreachable", "server_not_found", "certificate", "exchange_online",
     "not_a_mailbox", "no_rights", "identity_taken", "domain_not_admitted", "not_offered", "invalid_entry", "not_provisioned",
-    "c4c_user", "forbidden", "not_found", "too_often"
+    "c4c_user", "forbidden", "suspended", "not_found", "too_often"
 ]""")
 FACTS = {
     "scopes_missing": {"missing"},
