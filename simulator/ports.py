@@ -24,10 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from simulator import c4c, demo, ews, google, graph, identity, inbox, smtp
-from simulator.ews import autodiscover as ews_autodiscover
-from simulator.ews import identity as ews_identity
-from simulator.google import identity as google_identity
-from simulator.google import people as google_people
+from simulator.ews import autodiscover as ews_autodiscover, identity as ews_identity
+from simulator.google import identity as google_identity, people as google_people
 from simulator.serving import Port, joined
 from simulator.world import AccessType, Person, World
 

@@ -16,10 +16,7 @@ from server.c4c import C4C, DeepLinks
 from server.mail import Capability, Mailbox
 from server.mail.smtp import Letter
 from server.services.lookup_cache import LookupCache
-from server.store import Connection, Store
-from server.store import Principal as Principal
-from server.store import Provider as Provider
-from server.store import Tenant as Tenant
+from server.store import Connection, Principal as Principal, Provider as Provider, Store, Tenant as Tenant
 
 LARGE_AT_ONCE = 2
 

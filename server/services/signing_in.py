@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from server.auth.flow import Begun
-from server.auth.flow import SignInRefused as SignInRefused
+from server.auth.flow import Begun, SignInRefused as SignInRefused
 from server.c4c import Me
 from server.errors import Forbidden, NeedsReauth, NotFound, Rejected
 from server.services import Deps, Principal, Tenant

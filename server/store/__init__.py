@@ -12,37 +12,54 @@ cannot undo what its successor did.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
-from server.domain.marks import FolderId, MarkId, SaveState
 from server.domain.profile import Profile
-from server.domain.records import RecordRef, RecordType
+from server.domain.records import RecordType
 from server.errors import AlreadyExists, Conflict, NotFound, Transient
-from server.store import queries
-from server.store import schema as t
+from server.store import queries, schema as t
 from server.store.engine import open_engine
-
-Provider = Literal["graph", "exchange", "google", "c4c"]
-AccessType = Literal["office365", "exchange_direct", "google", "exchange_impersonation", "user_choice"]
-ConnectionState = Literal["active", "needs_reauth", "suspended", "disconnected"]
-"""suspended: by an administrator. disconnected: by its owner, until they connect it again."""
-SyncStatus = Literal["queued", "running", "done", "failed"]
-Purpose = Literal["pages", "pane"]
+from server.store.values import (
+    CHANGE as CHANGE,
+    AccessType as AccessType,
+    AddressScan as AddressScan,
+    C4CSettings as C4CSettings,
+    Connection as Connection,
+    ConnectionState as ConnectionState,
+    Flow as Flow,
+    MailboxSync as MailboxSync,
+    Notice as Notice,
+    Organization as Organization,
+    PageSession as PageSession,
+    Prefixed,
+    Principal as Principal,
+    Provider as Provider,
+    Purpose as Purpose,
+    Save as Save,
+    SaveRequest as SaveRequest,
+    SyncStatus as SyncStatus,
+    Tenant as Tenant,
+    User as User,
+    account_key as account_key,
+    connection_in,
+    mailbox_sync_in,
+    new_id as new_id,
+    organization_in,
+    request_in,
+    save_in,
+    tenant_in,
+    user_in,
+)
 
 _MIGRATION_LOCK = 7_341_902  # a number of our own among PostgreSQL's advisory locks
 _TAKEN_OVER = "Another worker goes on with this save."
-
-
-CHANGE = "change"
-"""Code of a request whose message was saved before its present wish: whatever becomes of the wish, C4C has the message."""
 
 
 class LeaseLost(Conflict):
@@ -51,211 +68,6 @@ class LeaseLost(Conflict):
 
 class DatabaseAway(Transient):
     """The database did not answer. Whether a commit that was under way took effect is not known: the row tells."""
-
-
-@dataclass(frozen=True, slots=True)
-class C4CSettings:
-    """How one C4C tenant is reached. Secrets are apart, sealed. Codes are the tenant's own code-list values."""
-
-    url: str  # OData service root, ends with /c4codataapi/
-    token_url: str = ""  # OAuth token endpoint (SAML bearer)
-    auth: Literal["saml", "basic"] = "saml"
-    saml_issuer: str = ""
-    saml_audience: str = ""  # the tenant's "Local Service Provider"
-    oauth_client_id: str = ""
-    saml_certificate: str = ""  # PEM, what the C4C administrator uploads
-    links: Mapping[str, Any] = field(default_factory=dict)  # see server.c4c.DeepLinks
-    codes: Mapping[str, Any] = field(default_factory=dict)  # see server.c4c.Codes
-    parallel: bool = False  # parallel reads instead of one $batch, where a tenant is faster so
-    oidc: Mapping[str, Any] = field(default_factory=dict)  # where people sign in; {}: at C4C itself
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    id: str
-    name: str
-    wrapped_key: bytes = field(repr=False)
-    c4c: C4CSettings
-    c4c_secrets: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Organization:
-    id: str
-    tenant_id: str
-    name: str
-    access_type: str
-    admin_contact: str
-    profile: Profile
-    service_account: bytes | None = field(default=None, repr=False)  # sealed; only the TokenVault opens it
-    ews_url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    id: str
-    tenant_id: str
-    organization_id: str
-    email: str
-    name: str
-    c4c_user_id: str
-    enabled: bool
-    generation: int
-    other_mailbox: str = ""  # an address whose mailbox the person may connect beside that of `email`
-    sidebar_seen_at: datetime | None = None  # the sidebar's first call since the mailbox was connected
-
-    @property
-    def mailboxes(self) -> frozenset[str]:
-        """The addresses whose mailbox the person may connect, in lower case."""
-        return frozenset({self.email.lower(), self.other_mailbox.lower()} - {""})
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The verified caller, with what every use case needs of them. Every stored row is reached through one."""
-
-    tenant: Tenant
-    organization: Organization
-    user: User
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A user's link to a mailbox. `credentials` is sealed; only the TokenVault opens it."""
-
-    id: str
-    tenant_id: str
-    user_id: str
-    provider: Provider
-    mailbox: str
-    issuer_tenant: str
-    state: str
-    reason: str
-    since: datetime
-    credentials: bytes | None = field(repr=False)
-    account_key: str | None = None  # "<provider>:<the provider's id of the account>", once the mailbox was asked
-
-
-@dataclass(frozen=True, slots=True)
-class MailboxSync:
-    """What the sync engine knows of one mailbox, and how far it is."""
-
-    id: str
-    tenant_id: str
-    user_id: str
-    connection_id: str
-    state: SyncStatus
-    phase: str
-    done: int
-    total: int
-    reason: str
-    marks: Mapping[MarkId, tuple[str, str]]  # ref and name of our categories there
-    folders: Mapping[FolderId, tuple[str, str]]
-    attempts: int
-    fence: int
-    finished_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """An e-mail that we owe somebody."""
-
-    id: str
-    tenant_id: str
-    user_id: str
-    connection_id: str
-    kind: str
-    reason: str
-    since: datetime
-    attempts: int
-    fence: int
-
-
-@dataclass(frozen=True, slots=True)
-class PageSession:
-    """Somebody who is signed in to our pages, or a pane that got a token from them."""
-
-    tenant_id: str
-    user_id: str
-    authenticated_at: datetime
-    seen_at: datetime
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """A sign-in elsewhere that is under way: what was kept when its browser left."""
-
-    state_hash: bytes
-    browser_hash: bytes
-    tenant_id: str
-    user_id: str | None
-    service: str
-    kept: bytes = field(repr=False)  # sealed
-    next_path: str
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """ "This message is in C4C", one per tenant and message key."""
-
-    id: str
-    tenant_id: str
-    message_key: str
-    fingerprint: str
-    activity_id: str | None
-    activity_human_id: str | None
-    saved_by: str | None
-    saved_at: datetime | None
-    create_sent_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class SaveRequest:
-    """One user's wish on a Save. Its id is what the API calls the save's id.
-
-    `wish` counts the wishes; what is recorded about an older one is refused. `mark` is what the message must still get.
-    """
-
-    id: str
-    tenant_id: str
-    user_id: str
-    save_id: str
-    connection_id: str
-    item_ref: str
-    wish: int
-    wish_hash: bytes | None
-    state: SaveState
-    code: str
-    reason: str
-    payload: bytes | None = field(repr=False)
-    links: tuple[RecordRef, ...]
-    mark: str
-    attempts: int
-    next_due_at: datetime | None
-    wished_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AddressScan:
-    """One user's reading of one record type's addresses for the tenant's spelling index."""
-
-    id: str
-    tenant_id: str
-    user_id: str
-    type: RecordType
-    changed_at: datetime | None
-    fence: int
-
-
-def account_key(provider: str, account: str) -> str:
-    """Return by what a mailbox is known to be the same one; `account` is the provider's id of it."""
-    return f"{provider}:{account}"[:400]
-
-
-def new_id() -> str:
-    return secrets.token_hex(16)
 
 
 class Store:
@@ -341,12 +153,12 @@ class Transaction:
         self._db.execute(t.tenant.update().where(t.tenant.c.id == tenant_id).values(values))
 
     def tenants(self) -> list[Tenant]:
-        return [_tenant(row) for row in self._db.execute(sa.select(t.tenant).order_by(t.tenant.c.name))]
+        return [tenant_in(row) for row in self._db.execute(sa.select(t.tenant).order_by(t.tenant.c.name))]
 
     def tenant(self, name_or_id: str) -> Tenant:
         """Raises: NotFound."""
         match = sa.or_(t.tenant.c.name == name_or_id, t.tenant.c.id == name_or_id)
-        return _tenant(self._one(sa.select(t.tenant).where(match), "There is no such tenant."))
+        return tenant_in(self._one(sa.select(t.tenant).where(match), "There is no such tenant."))
 
     def wrapped_key(self, tenant_id: str) -> bytes:
         return bytes(self._one(queries.WRAPPED_KEY, "There is no such tenant.", tenant_id=tenant_id)[0])
@@ -391,11 +203,11 @@ class Transaction:
 
     def organization_of(self, user_id: str) -> Organization:
         """Raises: NotFound."""
-        return _organization(self._one(queries.ORGANIZATION_OF, "There is no such user.", user_id=user_id))
+        return organization_in(self._one(queries.ORGANIZATION_OF, "There is no such user.", user_id=user_id))
 
     def organizations(self, tenant_id: str) -> list[Organization]:
         query = sa.select(t.organization).where(t.organization.c.tenant_id == tenant_id).order_by(t.organization.c.name)
-        return [_organization(row) for row in self._db.execute(query)]
+        return [organization_in(row) for row in self._db.execute(query)]
 
     def admin_contact_for(self, issuer_tenant: str) -> str | None:
         """Return whom a person of this identity tenant should ask, or None if no C4C tenant admits it."""
@@ -469,12 +281,12 @@ class Transaction:
                 u.id.not_in(bound),
             )
         )
-        return [_user(row) for row in self._db.execute(query)]
+        return [user_in(row) for row in self._db.execute(query)]
 
     def user_by_c4c_id(self, tenant_id: str, c4c_user_id: str) -> User | None:
         u = t.user.c
         row = self._first(sa.select(t.user).where(u.tenant_id == tenant_id, u.c4c_user_id == c4c_user_id.upper()))
-        return None if row is None else _user(row)
+        return None if row is None else user_in(row)
 
     def allow_mailbox(self, user_id: str, address: str) -> None:
         """Let a person connect the mailbox of this address beside their own; "" takes it back."""
@@ -487,7 +299,7 @@ class Transaction:
 
     def users(self, tenant_id: str) -> list[User]:
         query = sa.select(t.user).where(t.user.c.tenant_id == tenant_id).order_by(t.user.c.email_key)
-        return [_user(row) for row in self._db.execute(query)]
+        return [user_in(row) for row in self._db.execute(query)]
 
     def remove_user(self, user_id: str) -> None:
         """Remove a person and everything that is theirs."""
@@ -508,8 +320,8 @@ class Transaction:
         row = self._first(query, **values)
         if row is None:
             return None
-        part = {name: _Prefixed(row, name) for name in queries.JOINED}
-        return Principal(_tenant(part["tenant"]), _organization(part["organization"]), _user(part["user"]))
+        part = {name: Prefixed(row, name) for name in queries.JOINED}
+        return Principal(tenant_in(part["tenant"]), organization_in(part["organization"]), user_in(part["user"]))
 
     def bump_generation(self, user_id: str) -> int:
         """Make every process forget what it cached for this user; return the new generation."""
@@ -542,7 +354,7 @@ class Transaction:
         }
         self._insert_missing(t.connection, values, ["user_id", "provider"])
         row = self._one(queries.CONNECTION_OF, "The connection is gone.", user_id=user.id, provider=provider)
-        return _connection(row)
+        return connection_in(row)
 
     def claim_mailbox(self, connection: Connection, mailbox: str, account: str | None) -> None:
         """Let a mailbox belong to this connection and no other. `account` is the provider's id of it, None while not known.
@@ -603,14 +415,14 @@ class Transaction:
 
     def connection(self, connection_id: str) -> Connection:
         """Raises: NotFound."""
-        return _connection(self._one(queries.CONNECTION, "There is no such connection.", connection_id=connection_id))
+        return connection_in(self._one(queries.CONNECTION, "There is no such connection.", connection_id=connection_id))
 
     def connection_of(self, user_id: str, provider: str) -> Connection | None:
         row = self._first(queries.CONNECTION_OF, user_id=user_id, provider=provider)
-        return None if row is None else _connection(row)
+        return None if row is None else connection_in(row)
 
     def connections_of(self, user_id: str) -> list[Connection]:
-        return [_connection(row) for row in self._db.execute(queries.CONNECTIONS_OF, {"user_id": user_id})]
+        return [connection_in(row) for row in self._db.execute(queries.CONNECTIONS_OF, {"user_id": user_id})]
 
     def lease_connection(self, connection_id: str, now: datetime, for_s: float) -> int | None:
         """Return a fence, or None while another holds the connection."""
@@ -670,12 +482,12 @@ class Transaction:
 
     def session_of(self, connection_id: str) -> MailboxSync | None:
         row = self._first(sa.select(t.mailbox_sync).where(t.mailbox_sync.c.connection_id == connection_id))
-        return None if row is None else _mailbox_sync(row)
+        return None if row is None else mailbox_sync_in(row)
 
     def take_session(self, now: datetime, for_s: float) -> MailboxSync | None:
         """Lease the session that is due the longest, if any."""
         row = self._take(t.mailbox_sync, now, for_s)
-        return None if row is None else _mailbox_sync(row)
+        return None if row is None else mailbox_sync_in(row)
 
     def keep_session(self, sync: MailboxSync, now: datetime, for_s: float, **values: Any) -> None:
         """Keep how far the session came, and hold it longer. Raises: LeaseLost."""
@@ -796,15 +608,15 @@ class Transaction:
             "created_at": now,
         }
         self._insert_missing(t.save, values, ["tenant_id", "message_key"])
-        return _save(self._one(queries.SAVE_BY_KEY, "The save is gone.", tenant_id=tenant_id, message_key=message_key))
+        return save_in(self._one(queries.SAVE_BY_KEY, "The save is gone.", tenant_id=tenant_id, message_key=message_key))
 
     def save_by_key(self, tenant_id: str, message_key: str) -> Save | None:
         row = self._first(queries.SAVE_BY_KEY, tenant_id=tenant_id, message_key=message_key)
-        return None if row is None else _save(row)
+        return None if row is None else save_in(row)
 
     def save(self, save_id: str) -> Save:
         """Raises: NotFound."""
-        return _save(self._one(queries.SAVE, "There is no such save.", save_id=save_id))
+        return save_in(self._one(queries.SAVE, "There is no such save.", save_id=save_id))
 
     def lease_save(self, save_id: str, now: datetime, for_s: float) -> int | None:
         """Return a fence, or None while another works on this Save."""
@@ -879,25 +691,25 @@ class Transaction:
         of = {"of_save_id": save.id, "of_user_id": connection.user_id}
         again = {**values, "code": CHANGE}
         self._db.execute(queries.WISHED_AGAIN, of | {f"new_{name}": again[name] for name in queries.WISH})
-        return _request(self._one(queries.REQUEST_ON, "The save is gone.", save_id=save.id, user_id=connection.user_id))
+        return request_in(self._one(queries.REQUEST_ON, "The save is gone.", save_id=save.id, user_id=connection.user_id))
 
     def request(self, principal: Principal, request_id: str) -> SaveRequest:
         """The one road from an id in a URL to a request: only the caller's own exist. Raises: NotFound."""
         values = {"save_request_id": request_id, "user_id": principal.user.id}
-        return _request(self._one(queries.REQUEST_OF, "There is no such save.", **values))
+        return request_in(self._one(queries.REQUEST_OF, "There is no such save.", **values))
 
     def due_request(self, request_id: str) -> SaveRequest:
         """Return a request to the worker that holds its Save. Raises: NotFound."""
-        return _request(self._one(queries.REQUEST, "There is no such save.", save_request_id=request_id))
+        return request_in(self._one(queries.REQUEST, "There is no such save.", save_request_id=request_id))
 
     def request_on(self, save_id: str, user_id: str) -> SaveRequest | None:
         row = self._first(queries.REQUEST_ON, save_id=save_id, user_id=user_id)
-        return None if row is None else _request(row)
+        return None if row is None else request_in(row)
 
     def request_for_item(self, user_id: str, item_id: str) -> SaveRequest | None:
         """Return the user's request for the message that the pane named so."""
         row = self._first(queries.REQUEST_FOR_ITEM, user_id=user_id, item_id=item_id[:400])
-        return None if row is None else _request(row)
+        return None if row is None else request_in(row)
 
     def due_requests(self, now: datetime, limit: int) -> list[SaveRequest]:
         """Return requests that wait for work and whose Save nobody holds, the longest waiting first."""
@@ -908,7 +720,7 @@ class Transaction:
             .order_by(t.save_request.c.next_due_at)
             .limit(limit)
         )
-        return [_request(row) for row in self._db.execute(query)]
+        return [request_in(row) for row in self._db.execute(query)]
 
     def change_request(self, request: SaveRequest, fence: int, now: datetime, **values: Any) -> bool:
         """Record progress of a request under its Save's lease; False, and nothing recorded, if a newer wish came meanwhile.
@@ -1057,111 +869,3 @@ class Transaction:
     def _fenced(self, save_id: str, fence: int, values: Mapping[str, Any]) -> None:
         if self._db.execute(queries.FENCED, {"of_id": save_id, "of_fence": fence, **values}).rowcount != 1:
             raise LeaseLost(_TAKEN_OVER)
-
-
-class _Prefixed:
-    """The columns of one table in a joined row."""
-
-    def __init__(self, row: sa.Row[Any], table: str) -> None:
-        self._row = row
-        self._table = table
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._row, f"{self._table}__{name}")
-
-
-def _tenant(row: Any) -> Tenant:
-    return Tenant(row.id, row.name, row.wrapped_key, C4CSettings(**row.c4c), row.c4c_secrets)
-
-
-def _organization(row: Any) -> Organization:
-    profile = Profile.from_json(row.profile)
-    return Organization(
-        row.id, row.tenant_id, row.name, row.access_type, row.admin_contact, profile, row.service_account, row.ews_url
-    )
-
-
-def _user(row: Any) -> User:
-    return User(
-        row.id,
-        row.tenant_id,
-        row.organization_id,
-        row.email,
-        row.name,
-        row.c4c_user_id,
-        row.enabled,
-        row.generation,
-        row.other_mailbox,
-        row.sidebar_seen_at,
-    )
-
-
-def _connection(row: Any) -> Connection:
-    return Connection(
-        row.id,
-        row.tenant_id,
-        row.user_id,
-        row.provider,
-        row.mailbox,
-        row.issuer_tenant,
-        row.state,
-        row.reason,
-        row.since,
-        row.credentials,
-        row.account_key,
-    )
-
-
-def _mailbox_sync(row: Any) -> MailboxSync:
-    return MailboxSync(
-        row.id,
-        row.tenant_id,
-        row.user_id,
-        row.connection_id,
-        row.state,
-        row.phase,
-        row.done,
-        row.total,
-        row.reason,
-        {mark: tuple(kept) for mark, kept in row.marks.items()},
-        {folder: tuple(kept) for folder, kept in row.folders.items()},
-        row.attempts,
-        row.fence,
-        row.finished_at,
-    )
-
-
-def _save(row: Any) -> Save:
-    return Save(
-        row.id,
-        row.tenant_id,
-        row.message_key,
-        row.fingerprint,
-        row.activity_id,
-        row.activity_human_id,
-        row.saved_by,
-        row.saved_at,
-        row.create_sent_at,
-    )
-
-
-def _request(row: Any) -> SaveRequest:
-    return SaveRequest(
-        row.id,
-        row.tenant_id,
-        row.user_id,
-        row.save_id,
-        row.connection_id,
-        row.item_ref,
-        row.wish,
-        row.wish_hash,
-        row.state,
-        row.code,
-        row.reason,
-        row.payload,
-        tuple(RecordRef(kind, object_id) for kind, object_id in row.links),
-        row.mark,
-        row.attempts,
-        row.next_due_at,
-        row.created_at,
-    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError as FutureTimeout
 from contextvars import copy_context
 from functools import cache, partial
 from typing import Any, TypeVar

@@ -19,8 +19,7 @@ from typing import Any
 from lxml import etree
 
 from simulator.c4c.query import Tree
-from simulator.c4c.records import Records
-from simulator.c4c.records import etag as etag_of
+from simulator.c4c.records import Records, etag as etag_of
 from simulator.c4c.schema import NAMESPACE, EntityType, Navigation, Property, Schema, schema
 from simulator.world import Row
 

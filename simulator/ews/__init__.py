@@ -24,9 +24,7 @@ from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
 
-from simulator.ews import autodiscover as ews_autodiscover
-from simulator.ews import identity as ews_identity
-from simulator.ews import ntlm
+from simulator.ews import autodiscover as ews_autodiscover, identity as ews_identity, ntlm
 from simulator.ews.desk import Desk, Memory
 from simulator.ews.operations import perform
 from simulator.ews.soap import SoapFault, SoapRequest, answer, read, server_busy

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from simulator.ews import categories as ews_categories
-from simulator.ews import sync as ews_sync
+from simulator.ews import categories as ews_categories, sync as ews_sync
 from simulator.ews.contacts import ContactView, Draft
 from simulator.ews.desk import Desk, cut, each, message
 from simulator.ews.folders import FolderView, folders, root

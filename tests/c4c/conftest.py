@@ -19,8 +19,7 @@ from server.c4c import C4C, Codes, DeepLinks
 from server.c4c.odata import ODataClient, basic
 from server.c4c.saml import Minted, Minter, TokenSource
 from server.transport import Gateway
-from simulator import c4c as simulated
-from simulator import demo
+from simulator import c4c as simulated, demo
 from simulator.serving import Port
 from simulator.world import Access, Person, World
 

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.c4c.multipart import Part, Request, UnreadableBatch, read, written
 from tests.contracts import contract

@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.c4c.edm import (
     any_of,

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.c4c import C4C, ActivityDraft, Addressee, Codes, DeepLinks, File
 from server.c4c.mapping import email_body, groupware_item_id, human_id, one_line, shortened

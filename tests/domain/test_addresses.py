@@ -3,8 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.domain.addresses import Address, addresses_of, normalised, same_address, spellings, without_plus_tag
 

@@ -1,8 +1,7 @@
 """A message carries at most one of our marks, and what others wrote on it stays."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.domain.marks import (
     MARKS,

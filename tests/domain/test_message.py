@@ -11,8 +11,7 @@ from email.headerregistry import Address as WrittenAddress
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from server.domain import mime
 from server.domain.message import (

@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.c4c.mapping import groupware_item_id, one_line
 from server.domain.message import Address, Message, classify, message_key, parse, safe_name, unique_name

@@ -8,8 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 import requests
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from server.domain.hosts import Address, AllowList, is_exchange_online, is_public, server_url
 from server.errors import InvalidInput

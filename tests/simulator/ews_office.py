@@ -11,8 +11,7 @@ import pytest
 from lxml import etree
 
 from simulator import demo, ews
-from simulator.ews import autodiscover as ews_autodiscover
-from simulator.ews import soap as ews_soap
+from simulator.ews import autodiscover as ews_autodiscover, soap as ews_soap
 from simulator.serving import Port
 from simulator.world import Person, StoredMessage, World
 from tests.ews_contract import EwsContract, ews_contract

@@ -10,9 +10,7 @@ import pytest
 import spnego
 from lxml import etree
 
-from simulator.ews import autodiscover as ews_autodiscover
-from simulator.ews import ntlm
-from simulator.ews import soap as ews_soap
+from simulator.ews import autodiscover as ews_autodiscover, ntlm, soap as ews_soap
 from simulator.ews.operations import SECOND_WRITERS_CATEGORY
 from simulator.serving import Port
 from simulator.world import Fault, Person, World

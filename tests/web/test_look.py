@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from apiflask import APIFlask
-from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser as Chromium, Page, Route, expect
 
 from server.web.auth import SESSION
 from tests.web.browser import ORIGIN, SETTINGS, Browser

@@ -40,8 +40,7 @@ from server.mail import (
     Owner,
     Subscription,
 )
-from server.mail.exchange import categories as exchange_categories
-from server.mail.exchange import folders as exchange_folders
+from server.mail.exchange import categories as exchange_categories, folders as exchange_folders
 from server.mail.exchange.changes import Rounds
 from server.mail.exchange.contacts import Found, contact_shape, ews_id_of, link_path, new_contact, read, ref_of, updates
 from server.mail.exchange.ews import Client, EwsAccount, Login, M, Raw, T, is_equal, search_key_path, shape, xml

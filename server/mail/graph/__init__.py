@@ -49,9 +49,7 @@ from server.mail import (
     Owner,
     Subscription,
 )
-from server.mail.graph import changes as rounds
-from server.mail.graph import hooks
-from server.mail.graph import marks as marking
+from server.mail.graph import changes as rounds, hooks, marks as marking
 from server.mail.graph.calls import PEER, Answer, Call, Calls, Elsewhere, done, get, object_of, segment, write
 from server.mail.graph.contacts import EXPAND, FIELDS, changed, copied, created, has_link, item_of
 from server.transport import Gateway

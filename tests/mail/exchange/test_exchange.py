@@ -22,8 +22,7 @@ from simulator.ews.operations import SECOND_WRITERS_CATEGORY
 from simulator.serving import Port
 from simulator.world import Gate, Latency
 from tests.ews_contract import Recorder
-from tests.mail.contract import NAMES, MailboxContract, names_in
-from tests.mail.contract import mime as mime_of
+from tests.mail.contract import NAMES, MailboxContract, mime as mime_of, names_in
 from tests.mail.exchange.remote import LIMITED, PATH, SERVICE, ExchangeRemote, Open
 from tests.mail.remote import Remote
 

@@ -15,8 +15,7 @@ from server.mail.exchange import ExchangeMailbox, Login, failures
 from server.mail.exchange.changes import PAGE
 from simulator.world import Gate, StoredContact
 from tests.ews_contract import Recorder
-from tests.mail.contract import NAMES
-from tests.mail.contract import mime as mime_of
+from tests.mail.contract import NAMES, mime as mime_of
 from tests.mail.contract_changes import Reader
 from tests.mail.contract_contacts import ADA, BOB, LINK
 from tests.mail.exchange.remote import SERVICE, ExchangeRemote, Open

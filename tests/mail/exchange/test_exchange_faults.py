@@ -23,16 +23,14 @@ from server.errors import (
     Transient,
     Unknown,
 )
-from server.mail.exchange import ExchangeMailbox, Login
-from server.mail.exchange import failures as wire
+from server.mail.exchange import ExchangeMailbox, Login, failures as wire
 from server.mail.hosts import Guard
 from simulator import ews
 from simulator.ews import soap as ews_soap
 from simulator.serving import Port
 from simulator.world import Gate
 from tests.contracts import contract
-from tests.mail.contract import NAMES
-from tests.mail.contract import mime as mime_of
+from tests.mail.contract import NAMES, mime as mime_of
 from tests.mail.contract_contacts import ADA, LINK
 from tests.mail.exchange.remote import LIMITED, PATH, SERVICE, ExchangeRemote, Open
 

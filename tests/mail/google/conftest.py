@@ -11,8 +11,7 @@ from server.mail.google import GoogleMailbox
 from server.mail.google.calls import Budget, Calls, describe
 from server.transport import Gateway
 from simulator import google
-from simulator.google import GoogleService, service_of
-from simulator.google import people as google_people
+from simulator.google import GoogleService, people as google_people, service_of
 from simulator.google.mail import adopt
 from simulator.google.people import PeopleService, people_of
 from simulator.serving import Port
