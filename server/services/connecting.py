@@ -10,7 +10,7 @@ Under Exchange Impersonation there is nothing to do for anybody but the administ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -22,9 +22,9 @@ from server.domain.hosts import is_exchange_online, server_url
 from server.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient
 from server.mail import Mailbox, Owner
 from server.services import Deps, Principal
-from server.services.connections import IMPERSONATION, own_connection
+from server.services.connections import IMPERSONATION, PROVIDERS, identity_of, own_connection
 from server.services.signing_in import ConnectRefused, keep_flow, opened, take_flow
-from server.store import Connection, Organization, Provider, Transaction, account_key
+from server.store import Connection, Organization, Provider, Transaction, User, account_key
 
 OAuthService = Literal["microsoft365", "google"]
 Service = Literal["microsoft365", "google", "exchange", "impersonation"]
@@ -41,9 +41,16 @@ _SERVICES: Mapping[Provider, Service] = {"graph": "microsoft365", "google": "goo
 _PROVIDERS: Mapping[Service, Provider] = {service: provider for provider, service in _SERVICES.items()}
 _WORK, _CONSUMERS = "organizations", "consumers"  # Microsoft's sign-in for accounts of organizations, and of everybody
 REPLACED = "Another mailbox was connected instead."
+BY_ADMINISTRATOR = "Your administrator changed where mailboxes are."
 BY_OWNER = "You disconnected this mailbox."
 
+Identity = tuple[str, str]  # issuer's tenant, subject
+
 log = logs.get(__name__)
+
+
+def domain_of(address: str) -> str:
+    return address.rpartition("@")[2].lower()
 
 
 class Progress(NamedTuple):
@@ -187,8 +194,7 @@ def connect_exchange(deps: Deps, principal: Principal, *, address: str, password
         raise ConnectRefused("invalid_entry", "The password is missing.", field="password", reason="required")
     login = _login(deps, address, password, user.strip() or address, url.strip() or organization.ews_url)
     owner = _owner(deps.doors.try_mailbox("exchange", address, login), "server_unreachable")
-    issuer = address.rpartition("@")[2].lower()
-    _commit(deps, principal, "exchange", owner, issuer, login, (), None)
+    _commit(deps, principal, "exchange", owner, domain_of(address), login)
 
 
 def _login(deps: Deps, address: str, password: str, user: str, url: str) -> ExchangeLogin:
@@ -198,7 +204,7 @@ def _login(deps: Deps, address: str, password: str, user: str, url: str) -> Exch
         found = draft.url or deps.doors.exchange.discover(address, draft)
         return replace(draft, url=found, scheme=deps.doors.exchange.scheme(found))
     except InvalidInput as error:
-        is_online = is_exchange_online(address.rpartition("@")[2]) or "Exchange Online" in error.reason
+        is_online = is_exchange_online(domain_of(address)) or "Exchange Online" in error.reason
         raise ConnectRefused("exchange_online" if is_online else "server_not_found", error.reason) from error
     except NeedsReauth as error:
         raise ConnectRefused("password_refused", str(error)) from error
@@ -227,22 +233,48 @@ def _checked_url(url: str) -> str:
 def impersonate(deps: Deps, principal: Principal, *, check: bool = True) -> None:
     """Connect a person's mailbox by their organization's service account, and queue its first session.
 
-    Raises: ConnectRefused if the service account does not open it; Transient.
+    Raises: ConnectRefused if the service account does not open it, or if it is somebody else's; Forbidden; Transient.
     """
-    user, organization = principal.user, principal.organization
-    address, account = user.other_mailbox or user.email, None
+    address, account = principal.user.other_mailbox or principal.user.email, None
     if check:
-        login = deps.vault.service_account(organization)
+        login = deps.vault.service_account(principal.organization)
         account = _owner(deps.doors.try_mailbox("exchange", address, login), "server_unreachable").account
-    with deps.store.transaction() as tx:
-        domain = address.rpartition("@")[2].lower()
-        connection = tx.put_connection(user, "exchange", address, domain, deps.now(), state="disconnected")
+    keep(deps, principal, "exchange", address, account=account, issuer_tenant=domain_of(address), secret=None)
 
-    def also(tx: Transaction) -> None:
-        _begin_anew(deps, tx, principal, connection, address, account, connection.issuer_tenant)
 
-    _connected(deps, connection, None, (), also, address)
-    log.info("mailbox connected", connection=connection.id, provider="exchange", organization=organization.id)
+def fit(deps: Deps, organization: Organization) -> None:
+    """End the connections that an organization's access type does not offer, and open those that it opens by itself.
+
+    Raises: Transient. Doing it again goes on where it stopped.
+    """
+    with deps.store.transaction(reading=True) as tx:
+        connections = tx.connections_in(organization.id)
+        people = [tx.principal_of(user.id) for user in tx.users_in(organization.id)]
+    for connection in connections:
+        if not _fits(connection, organization.access_type):
+            deps.vault.disconnect(connection.id, BY_ADMINISTRATOR)
+    opened = {c.user_id for c in connections if c.provider == "exchange" and c.credentials is None and c.state != "disconnected"}
+    if organization.access_type == IMPERSONATION:
+        for principal in people:
+            if principal is not None and principal.user.id not in opened:
+                _impersonate_if_free(deps, principal)
+
+
+def _fits(connection: Connection, access_type: str) -> bool:
+    wanted = PROVIDERS.get(access_type)
+    if connection.state == "disconnected" or connection.provider not in _SERVICES:
+        return True
+    if connection.provider == "exchange" and access_type == IMPERSONATION:
+        return connection.credentials is None  # one that holds the owner's own login is another way to sign in
+    has_key = connection.provider == "graph" or connection.credentials is not None or connection.state == "needs_reauth"
+    return has_key and wanted in (None, connection.provider)
+
+
+def _impersonate_if_free(deps: Deps, principal: Principal) -> None:
+    try:
+        impersonate(deps, principal, check=False)
+    except ConnectRefused as error:  # of one person, which must not keep the others from their mailboxes
+        log.warning("a mailbox is not opened by the service account", user=principal.user.id, reason=error.code)
 
 
 # Disconnecting
@@ -256,11 +288,22 @@ def disconnect(deps: Deps, principal: Principal) -> bool:
     connection = own_connection(deps, principal)
     if connection is None or connection.state == "disconnected" or principal.organization.access_type == IMPERSONATION:
         raise NotFound("No mailbox is connected.")
-    was_told = deps.vault.disconnect(connection.id, BY_OWNER)
-    with deps.store.transaction() as tx:
-        user = principal.user
+    return end(deps, principal.user, connection, BY_OWNER)
+
+
+def end(deps: Deps, user: User, connection: Connection, reason: str) -> bool:
+    """Disconnect a mailbox; if it is not the person's own, its account no longer stands for them either.
+
+    Returns False if its service could not be told. Raises: NotFound; Transient.
+    """
+
+    def also(tx: Transaction) -> None:
+        identity = identity_of(connection)
+        if identity is not None and connection.mailbox.lower() != user.email.lower():
+            tx.unbind_identity(user.id, *identity)
         tx.record("mailbox.disconnect", deps.now(), tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
-    return was_told
+
+    return deps.vault.disconnect(connection.id, reason, also=also)
 
 
 # What all have in common
@@ -272,7 +315,7 @@ def _check_offered(organization: Organization, service: Service) -> None:
 
 
 def _is_consumer(deps: Deps, address: str) -> bool:
-    return address.rpartition("@")[2].lower() in deps.doors.consumer_domains
+    return domain_of(address) in deps.doors.consumer_domains
 
 
 def _owner(mailbox: Mailbox, away: str) -> Owner:
@@ -304,68 +347,93 @@ def _commit(
     owner: Owner,
     issuer_tenant: str,
     secret: ExchangeLogin | Tokens,
-    scopes: Iterable[str],
-    identity: tuple[str, str] | None,
+    scopes: Iterable[str] = (),
+    identity: Identity | None = None,
 ) -> None:
     """Make the tried key the person's connection. Raises: ConnectRefused; Forbidden; Transient."""
-    user, provider = principal.user, _PROVIDERS[service]
-    if owner.address.lower() not in user.mailboxes:
+    if owner.address.lower() not in principal.user.mailboxes:
         raise _wrong_account(principal, owner.address)
+    keep(
+        deps,
+        principal,
+        _PROVIDERS[service],
+        owner.address,
+        account=owner.account,
+        issuer_tenant=issuer_tenant,
+        secret=secret,
+        scopes=scopes,
+        identity=identity,
+    )
+
+
+def keep(
+    deps: Deps,
+    principal: Principal,
+    provider: Provider,
+    address: str,
+    *,
+    account: str | None,
+    issuer_tenant: str,
+    secret: ExchangeLogin | Tokens | str | None,
+    scopes: Iterable[str] = (),
+    identity: Identity | None = None,
+) -> None:
+    """Make a key, None being the service account's, the person's only connection, and queue the mailbox's first session.
+
+    `account` is the service's id of the mailbox, None if it was not asked. All of it is one transaction.
+
+    Raises: ConnectRefused if the mailbox or its account is somebody else's, or another one is connected; Forbidden; Transient.
+    """
+    user, ended = principal.user, list[Connection]()
     with deps.store.transaction() as tx:
-        connection = tx.put_connection(user, provider, owner.address, issuer_tenant, deps.now(), state="disconnected")
-        others = [c for c in tx.connections_of(user.id) if c.id != connection.id and c.provider in _SERVICES]
+        connection = tx.put_connection(user, provider, address, issuer_tenant, deps.now(), state="disconnected")
 
     def also(tx: Transaction) -> None:
-        _check_same(tx.connection(connection.id), owner)
-        fresh = tx.principal_of(user.id)
+        now, fresh = deps.now(), tx.principal_of(user.id)
         if fresh is None:
             raise Forbidden(f"You are no longer set up. Ask {principal.organization.admin_contact}.", code="not_provisioned")
-        _check_offered(fresh.organization, service)
-        for other in others:
-            if other.state != "disconnected":
-                tx.disconnect(other.id, REPLACED, deps.now())
-        if identity is not None and tx.identity_owner(*identity) is None:
-            tx.bind_identity(user.tenant_id, user.id, *identity)
-        _begin_anew(deps, tx, fresh, connection, owner.address, owner.account, issuer_tenant)
+        if secret is not None:
+            _check_offered(fresh.organization, _SERVICES[provider])
+        if account is not None:
+            _check_same(tx.connection(connection.id), address, account)
+        others = [one for one in tx.connections_of(user.id) if one.id != connection.id and one.provider in _SERVICES]
+        ended[:] = [other for other in others if other.state != "disconnected"]
+        for other in ended:
+            tx.disconnect(other.id, REPLACED, now)
+        if identity is not None:
+            _bind(tx, user, address, identity)
+        tx.claim_mailbox(connection, address, account)
+        tx.renew_connection(connection.id, issuer_tenant, now)
+        tx.queue_session(connection, now)
+        tx.record("mailbox.connect", now, tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
+        tx.after_commit(deps.wake)
 
-    _connected(deps, connection, secret, scopes, also, owner.address)
-    for other in others:
-        deps.vault.revoke(other)
-    log.info("mailbox connected", connection=connection.id, provider=provider)
-
-
-def _check_same(connection: Connection, owner: Owner) -> None:
-    """A connection that is there is renewed by the same account. Raises: ConnectRefused."""
-    if connection.state == "suspended":
-        raise ConnectRefused("suspended", connection.reason or "An administrator suspended it.")
-    if connection.account_key not in (None, account_key(connection.provider, owner.account)):
-        facts = {"signed_in": owner.address, "expected": connection.mailbox}
-        raise ConnectRefused("other_account", "Another account is connected.", **facts)
-
-
-def _begin_anew(
-    deps: Deps, tx: Transaction, principal: Principal, connection: Connection, address: str, account: str | None, issuer: str
-) -> None:
-    """What follows from a connected mailbox, in its transaction. Raises: AlreadyExists if it is somebody else's."""
-    now, user = deps.now(), principal.user
-    tx.claim_mailbox(connection, address, account)
-    tx.renew_connection(connection.id, issuer, now)
-    tx.queue_session(connection, now)
-    tx.record("mailbox.connect", now, tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
-    tx.after_commit(deps.wake)
-
-
-def _connected(
-    deps: Deps,
-    connection: Connection,
-    secret: ExchangeLogin | Tokens | None,
-    scopes: Iterable[str],
-    also: Callable[[Transaction], None],
-    address: str,
-) -> None:
     try:
         deps.vault.connect(connection.id, secret, scopes=scopes, also=also)
     except AlreadyExists as error:
         raise ConnectRefused("already_connected", str(error), address=address) from error
     except Conflict as error:  # the identity was bound to somebody else meanwhile
         raise ConnectRefused("identity_taken", str(error), signed_in=address) from error
+    for other in ended:
+        deps.vault.revoke(other)
+    log.info("mailbox connected", connection=connection.id, provider=provider)
+
+
+def _bind(tx: Transaction, user: User, address: str, identity: Identity) -> None:
+    """Let the sidebar know the person by the account of their mailbox. A colleague's account stays the colleague's.
+
+    Raises: ConnectRefused.
+    """
+    holder = tx.identity_owner(*identity)
+    if holder not in (None, user.id):
+        raise ConnectRefused("identity_taken", "The account belongs to another user.", signed_in=address)
+    if holder is None and not tx.is_somebody_elses(user, address):
+        tx.bind_identity(user.tenant_id, user.id, *identity)
+
+
+def _check_same(connection: Connection, address: str, account: str) -> None:
+    """A connection that is there is renewed by the same account. Raises: ConnectRefused."""
+    if connection.state == "suspended":
+        raise ConnectRefused("suspended", connection.reason or "An administrator suspended it.")
+    if connection.account_key not in (None, account_key(connection.provider, account)):
+        raise ConnectRefused("other_account", "Another account is connected.", signed_in=address, expected=connection.mailbox)

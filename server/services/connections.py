@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -14,7 +15,7 @@ from server.services.signing_in import PANE_PREFIX, pane_caller
 from server.store import Connection, Provider
 
 IMPERSONATION: Final = "exchange_impersonation"
-_PROVIDERS: Mapping[str, Provider] = {
+PROVIDERS: Mapping[str, Provider] = {
     "office365": "graph",
     "exchange_direct": "exchange",
     IMPERSONATION: "exchange",
@@ -123,7 +124,7 @@ def mailbox_connection(deps: Deps, caller: Caller, *, anew: bool = False) -> Con
             raise not_connected(principal, connection.reason)
         return connection
     if anew or connection.credentials is None or connection.state == "needs_reauth":
-        if caller.claims.service != "entra":  # no other service's token may reach Microsoft
+        if not opens_by_sign_in(caller, connection):
             raise not_connected(principal, connection.reason or "Your mailbox is not connected.")
         deps.vault.adopt(connection, caller.assertion, deps.mail_scopes)
         with deps.store.transaction(reading=True) as tx:
@@ -137,15 +138,38 @@ def _made(deps: Deps, caller: Caller, provider: Provider) -> Connection:
     A token opens its owner's mailbox alone, and an identity belongs to one user; an account that opens all does not tell whose
     each is. Raises: Forbidden.
     """
-    user, claims = caller.principal.user, caller.claims
+    user, claims, now = caller.principal.user, caller.claims, deps.now()
     try:
         with deps.store.transaction() as tx:
-            connection = tx.put_connection(user, provider, user.email, claims.tenant, deps.now())
+            address = user.email if provider == "graph" else user.other_mailbox or user.email
+            connection = tx.put_connection(user, provider, address, claims.tenant, now)
+            tx.set_connection_state(connection.id, "active", "", now)
             if provider != "graph":
-                tx.claim_mailbox(connection, user.email, None)
-            return connection
+                tx.claim_mailbox(connection, address, None)
+                tx.queue_session(connection, now)
+            return tx.connection(connection.id)
     except AlreadyExists as error:
         raise not_connected(caller.principal, str(error)) from error
+
+
+def identity_of(connection: Connection) -> tuple[str, str] | None:
+    """Return the identity (issuer's tenant, subject) of the account that a mailbox at Microsoft or Google was connected with."""
+    provider, _, account = (connection.account_key or "").partition(":")
+    if provider not in ("graph", "google"):
+        return None
+    if re.fullmatch("[0-9a-f]{16}", account):  # Graph's id of a personal account; its object id is the same, padded
+        account = f"00000000-0000-0000-{account[:4]}-{account[4:]}"
+    return connection.issuer_tenant, account
+
+
+def opens_by_sign_in(caller: Caller, connection: Connection) -> bool:
+    """Say whether the caller's own sign-in can be exchanged for a key to this mailbox: Entra's, of the very account that it is.
+
+    No other service's token may reach Microsoft.
+    """
+    claims = caller.claims
+    of_caller = (claims.tenant, claims.subject)
+    return connection.provider == "graph" and claims.service == "entra" and identity_of(connection) in (None, of_caller)
 
 
 def sidebar_seen(deps: Deps, principal: Principal) -> None:
@@ -160,22 +184,24 @@ def own_connection(deps: Deps, principal: Principal) -> Connection | None:
     """Return the caller's mailbox connection if there is one, without making it."""
     with deps.store.transaction(reading=True) as tx:
         connections = tx.connections_of(principal.user.id)
-    wanted = _PROVIDERS.get(principal.organization.access_type)
-    found = [c for c in connections if c.provider == wanted or (wanted is None and c.provider in _PROVIDERS.values())]
-    return next((c for c in found if c.state != "disconnected"), found[0] if found else None)
+    wanted = PROVIDERS.get(principal.organization.access_type)
+    found = [c for c in connections if c.provider == wanted or (wanted is None and c.provider in PROVIDERS.values())]
+    in_use = [c for c in found if c.state != "disconnected"]
+    ended = [c for c in found if c.state == "disconnected" and c.reason]  # without a reason, it was only ever tried
+    return next(iter(in_use or ended), None)
 
 
 def provider_of(principal: Principal) -> Provider:
     """Return where the mailbox of a person is who has not connected one yet."""
-    return _PROVIDERS.get(principal.organization.access_type, "graph")
+    return PROVIDERS.get(principal.organization.access_type, "graph")
 
 
 @contextmanager
-def asking_mailbox(deps: Deps, connection: Connection) -> Iterator[Mailbox]:
+def asking_mailbox(deps: Deps, connection: Connection, caller: Caller | None = None) -> Iterator[Mailbox]:
     """Open a mailbox; should it not take what we hold, see to that, and should it ask for a pause, let nobody disturb it.
 
-    Raises: NeedsReauth when a person is needed, which is noted on the connection unless their next call mends it; Transient when
-    it was just mended.
+    Raises: NeedsReauth when a person is needed, which is noted on the connection unless the `caller`'s own sign-in mends it;
+    Transient when it was just mended.
     """
     try:
         yield deps.mailbox(connection)
@@ -184,7 +210,7 @@ def asking_mailbox(deps: Deps, connection: Connection) -> Iterator[Mailbox]:
         raise
     except NeedsReauth as error:
         is_noted = error.connection is not None
-        if is_noted or connection.provider == "graph":  # there the caller's own sign-in is exchanged anew
+        if is_noted or (caller is not None and opens_by_sign_in(caller, connection)):
             raise
         deps.vault.refused(connection, error)
         raise Transient("The sign-in to the mailbox was renewed. Try again.", retry_after_s=1) from error

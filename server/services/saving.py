@@ -29,7 +29,14 @@ from server.domain.records import Activity, Record
 from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
 from server.mail import IdForm, Mailbox, MessageHead
 from server.services import Caller, Deps, Principal
-from server.services.connections import asking_c4c, asking_mailbox, mailbox_connection, not_connected, way_out
+from server.services.connections import (
+    asking_c4c,
+    asking_mailbox,
+    mailbox_connection,
+    not_connected,
+    opens_by_sign_in,
+    way_out,
+)
 from server.services.context import Item, is_linked, look_up
 from server.services.wishes import Material, Offered, Picked, Wish, check, draft_of, eml_refusal, offered, picked, split
 from server.store import CHANGE, Connection, DatabaseAway, LeaseLost, Save, SaveRequest
@@ -167,10 +174,10 @@ def _open(deps: Deps, caller: Caller, item: Item) -> tuple[Connection, Material]
     """Read the message for the caller, whose own sign-in replaces the stored one if that is no longer good."""
     connection, patience_s = mailbox_connection(deps, caller), deps.limits.context_deadline_s
     try:
-        with asking_mailbox(deps, connection) as mailbox:
+        with asking_mailbox(deps, connection, caller) as mailbox:
             return connection, _read(deps, mailbox, item.id, item.id_form, patience_s)
     except NeedsReauth as error:
-        if connection.provider != "graph":  # there the caller's own sign-in is no key to the mailbox
+        if not opens_by_sign_in(caller, connection):
             raise not_connected(caller.principal, str(error)) from error
         connection = mailbox_connection(deps, caller, anew=True)
         with asking_mailbox(deps, connection) as mailbox:

@@ -297,6 +297,21 @@ class Transaction:
         where = sa.and_(t.user.c.id == user_id, t.user.c.sidebar_seen_at.is_(None))
         self._db.execute(t.user.update().where(where).values(sidebar_seen_at=at))
 
+    def unbind_identity(self, user_id: str, issuer_tenant: str, subject: str) -> None:
+        """The identity no longer stands for this user."""
+        i = t.identity.c
+        theirs = sa.and_(i.user_id == user_id, i.issuer_tenant == issuer_tenant, i.subject == subject)
+        self._db.execute(t.identity.delete().where(theirs))
+
+    def is_somebody_elses(self, user: User, address: str) -> bool:
+        """Say whether this is the own address of another user, of whichever tenant."""
+        u = t.user.c
+        return self._first(sa.select(u.id).where(u.email_key == address.lower(), u.id != user.id)) is not None
+
+    def users_in(self, organization_id: str) -> list[User]:
+        query = sa.select(t.user).where(t.user.c.organization_id == organization_id).order_by(t.user.c.email_key)
+        return [user_in(row) for row in self._db.execute(query)]
+
     def users(self, tenant_id: str) -> list[User]:
         query = sa.select(t.user).where(t.user.c.tenant_id == tenant_id).order_by(t.user.c.email_key)
         return [user_in(row) for row in self._db.execute(query)]
@@ -362,7 +377,7 @@ class Transaction:
         Raises: AlreadyExists if it belongs to another one.
         """
         key = None if account is None else account_key(connection.provider, account)
-        values = {"mailbox_key": mailbox.lower(), "mailbox": mailbox} | ({} if key is None else {"account_key": key})
+        values = {"mailbox_key": mailbox.lower(), "mailbox": mailbox, "account_key": key}
         try:
             with self._db.begin_nested():
                 self._db.execute(t.connection.update().where(t.connection.c.id == connection.id).values(values))
@@ -423,6 +438,11 @@ class Transaction:
 
     def connections_of(self, user_id: str) -> list[Connection]:
         return [connection_in(row) for row in self._db.execute(queries.CONNECTIONS_OF, {"user_id": user_id})]
+
+    def connections_in(self, organization_id: str) -> list[Connection]:
+        """Return the connections of an organization's people."""
+        people = sa.select(t.user.c.id).where(t.user.c.organization_id == organization_id)
+        return [connection_in(row) for row in self._db.execute(sa.select(t.connection).where(t.connection.c.user_id.in_(people)))]
 
     def lease_connection(self, connection_id: str, now: datetime, for_s: float) -> int | None:
         """Return a fence, or None while another holds the connection."""
