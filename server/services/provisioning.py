@@ -34,7 +34,7 @@ from server.domain.hosts import is_exchange_online, server_url
 from server.domain.profile import Profile
 from server.errors import Forbidden, InvalidInput, NotFound, SsiError
 from server.services import Deps, Principal
-from server.services.connecting import CHOICES, impersonate
+from server.services.connecting import CHOICES, REPLACED, impersonate
 from server.services.connections import IMPERSONATION
 from server.services.context import INDEXED
 from server.store import AccessType, C4CSettings, Organization, Provider, Tenant, Transaction, User
@@ -243,14 +243,19 @@ def connect_mailbox(deps: Deps, tenant_name: str, email: str, mailbox: Mapping[s
             raise InvalidInput("mailbox", f"people of this organization do not connect such a mailbox ({access_type})")
         domain = user.email.rpartition("@")[2].lower()
         connection = tx.put_connection(user, provider, user.email, domain, deps.now(), state="disconnected")
+        others = [one for one in tx.connections_of(user.id) if one.id != connection.id and one.state != "disconnected"]
 
     def also(tx: Transaction) -> None:
+        for other in others:
+            tx.disconnect(other.id, REPLACED, deps.now())
         tx.claim_mailbox(connection, user.email, None)
         tx.renew_connection(connection.id, domain, deps.now())
         tx.queue_session(connection, deps.now())
         tx.record("mailbox.connect", deps.now(), tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
 
     deps.vault.connect(connection.id, secret, also=also)
+    for other in others:
+        deps.vault.revoke(other)
 
 
 def _open_by_service_account(deps: Deps, user_id: str, *, check: bool) -> None:
