@@ -65,8 +65,13 @@ def _base64(raw: bytes) -> Iterator[bytes]:
 
 def found(known: Mapping[Secret, str], places: Iterable[tuple[str, bytes]], *, but: Iterable[str] = ()) -> list[str]:
     """Return "kind in place" for each secret in each place, not counting these kinds."""
-    shapes = [(kind, forms(secret)) for secret, kind in known.items() if kind not in but and len(secret) >= SHORTEST]
-    return sorted({f"{kind} in {name}" for name, data in places for kind, some in shapes if any(one in data for one in some)})
+    shapes = {
+        shape: kind for secret, kind in known.items() if kind not in but and len(secret) >= SHORTEST for shape in forms(secret)
+    }
+    held = [(name, set(data.split(b"\n"))) for name, data in places]
+    everything = b"\n".join(set().union(*(lines for _, lines in held)))  # pages and logs say most lines again and again
+    there = [(kind, shape) for shape, kind in shapes.items() if shape in everything]
+    return sorted({f"{kind} in {name}" for kind, shape in there for name, lines in held if any(shape in line for line in lines)})
 
 
 class Tap:

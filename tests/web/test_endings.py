@@ -44,7 +44,10 @@ class Keys:
 
     def answers(self, path: str = "/api/me", body: Any = None) -> list[list[int]]:
         """What each process answers to the cookie, the pane's token and the mail client's token."""
-        return [[self._page(app), *(self._api(app, token, path, body) for token in (self.pane, self.bearer))] for app in self._processes]
+        return [
+            [self._page(app), *(self._api(app, token, path, body) for token in (self.pane, self.bearer))]
+            for app in self._processes
+        ]
 
     def _page(self, app: APIFlask) -> int:
         client = app.test_client()
@@ -74,8 +77,6 @@ def keys(anna: Browser, me: Api, deps: Deps, processes: list[APIFlask]) -> Keys:
     assert keys.answers() == [[200, 200, 200]] * PROCESSES
     assert keys.answers("/api/context", {"item": me.item("known_contact")}) == [[200, 200, 200]] * PROCESSES
     return keys
-
-
 
 
 def google_token(deps: Deps) -> str:
@@ -110,7 +111,9 @@ def test_who_is_switched_off_or_removed_is_refused_everywhere_and_nothing_of_the
         assert page == 303
         assert set(api) <= {401, 403}
     with deps.store._engine.connect() as connection:
-        query = 'SELECT count(*) FROM connection JOIN "user" u ON u.id = user_id WHERE u.email = :email AND credentials IS NOT NULL'
+        query = (
+            'SELECT count(*) FROM connection JOIN "user" u ON u.id = user_id WHERE u.email = :email AND credentials IS NOT NULL'
+        )
         assert connection.execute(sa.text(query), {"email": anna.person.email}).scalar_one() == 0
         assert connection.exec_driver_sql("SELECT count(*) FROM page_session").scalar_one() == 0
     assert not token or not is_good(me, token)

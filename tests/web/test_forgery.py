@@ -1,4 +1,7 @@
-"""What other sites can have a person's browser do: nothing. The whole state is compared before and after; where one is sent, too."""
+"""What other sites can have a person's browser do: nothing. The whole state is compared before and after.
+
+Nor do they choose where somebody is sent after signing in, read a cookie, or find an answer of ours without its head.
+"""
 
 from __future__ import annotations
 

@@ -69,8 +69,6 @@ LIES: dict[str, tuple[Lie, str]] = {
 }
 
 
-
-
 def test_who_signs_in_to_the_pages_reads_what_is_wrong(visitor: Visitor) -> None:
     for name, (spoil, title) in LIES.items():
         browser = visitor().open(SETTINGS)

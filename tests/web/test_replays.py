@@ -97,7 +97,9 @@ def test_a_code_that_was_used_is_worth_nothing_in_a_sign_in_of_ones_own(
     count(FIGURE, 2)
 
 
-def test_a_sign_in_begun_before_a_restart_ends_after_it_once(visitor: Visitor, another: Processes, deps: Deps, count: Count) -> None:
+def test_a_sign_in_begun_before_a_restart_ends_after_it_once(
+    visitor: Visitor, another: Processes, deps: Deps, count: Count
+) -> None:
     browser = visitor()
     back = left(browser, SETTINGS, CONTINUE)
     after = moved(browser, another())
@@ -194,6 +196,7 @@ def test_a_token_of_the_pane_is_no_cookie_and_a_cookie_is_no_token(anna: Browser
 
 
 # Addresses
+
 
 def _with(address: str, **changes: str) -> str:
     parts = urlsplit(address)
