@@ -56,7 +56,6 @@ class Refusal(NamedTuple):
 
 
 _STATUSES: tuple[tuple[type[errors.SsiError], int, str], ...] = (
-    (errors.RateLimited, 503, "too_often"),
     (errors.Transient, 503, "provider_away"),
     (errors.NeedsReauth, 401, "password_refused"),
     (errors.Forbidden, 403, "forbidden"),
