@@ -40,12 +40,15 @@ _FIELDS = {
     "wrong_account": "address",
     "password_refused": "password",
     "certificate": "url",
+    "not_confirmed": "url",
     "server_not_found": "url",
     "server_unreachable": "url",
 }
 """Refusal -> the field it is about."""
 
-_WANTS_MORE = frozenset({"password_refused", "account_locked", "certificate", "server_not_found", "server_unreachable"})
+_WANTS_MORE = frozenset(
+    {"password_refused", "account_locked", "certificate", "not_confirmed", "server_not_found", "server_unreachable"}
+)
 """Refusals after which the extended login is open."""
 
 
@@ -96,7 +99,8 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     @bp.get(HOME)
     def overview() -> Response:
         seen = connecting.overview(deps, _principal())
-        return html.page("email.html", overview=seen, words=_words(html.text(), seen))
+        is_untold = "untold" in request.args and (seen.state, seen.service) == ("disconnected", "google")
+        return html.page("email.html", overview=seen, words=_words(html.text(), seen), is_untold=is_untold)
 
     @bp.get(f"{HOME}/progress")
     def progress() -> Response:
@@ -127,7 +131,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     @bp.get("/connect/<any(microsoft, google):place>")
     def callback(place: str) -> Response:
         try:
-            connecting.finish(deps, _principal(), browser=g.browser, answer=answer_of_provider())
+            connecting.finish(deps, _principal(), _PLACES[place], browser=g.browser, answer=answer_of_provider())
         except SsiError as error:
             return provider_page(_PLACES[place], refusal_of(error))
         return go(DONE)
@@ -166,8 +170,8 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
 
     @bp.post(f"{HOME}/disconnect")
     def disconnect() -> Response:
-        connecting.disconnect(deps, _principal())
-        return go(HOME)
+        was_told = connecting.disconnect(deps, _principal())
+        return go(HOME if was_told else f"{HOME}?untold=1")
 
     def leave(service: connecting.OAuthService, address: str = "") -> Response:
         place = "google" if service == "google" else "microsoft"
