@@ -250,6 +250,9 @@ class _Exchange:
     def scheme(self, url: str) -> Literal["ntlm", "basic"]:
         return scheme(self._guard, url)
 
+    def is_listed(self, host: str) -> bool:
+        return any(name == host for name, _ in self._guard.allowed.names)
+
 
 class _IdentityProviders:
     """The tenants' own providers, kept since what they say of themselves is in them. Thread-safe."""
@@ -312,7 +315,7 @@ class _Clients:
 
     def open(self, principal: Principal) -> C4C:
         tenant, user = principal.tenant, principal.user
-        version = repr(tenant.c4c)  # changed settings make a new client
+        version = f"{tenant.c4c!r} {tenant.c4c_secrets!r}"  # changed settings make a new client
         key = (user.id, user.c4c_user_id, version)
         with self._lock:
             client = self._clients.get(key)
@@ -359,7 +362,7 @@ class _Clients:
 @dataclass(frozen=True, slots=True)
 class _Opened:
     mailbox: Mailbox
-    made_from: tuple[str, ExchangeLogin | None]  # its address, and the login where one is needed from the beginning
+    made_from: tuple[str, datetime, ExchangeLogin | None]  # its address, since when, and the login where one is needed at first
 
 
 class _Mailboxes:
@@ -384,7 +387,7 @@ class _Mailboxes:
     def open(self, connection: Connection) -> Mailbox:
         """Raises: NeedsReauth, Transient; InvalidInput for an Exchange server that cannot be one."""
         login = self._vault.exchange_login(connection.id) if connection.provider == "exchange" else None
-        made_from = (connection.mailbox, login)
+        made_from = (connection.mailbox, connection.since, login)
         with self._lock:
             kept = self._opened.get(connection.id)
             if kept is None or kept.made_from != made_from:
@@ -413,7 +416,7 @@ class _Mailboxes:
     def _made(self, connection: Connection, login: ExchangeLogin | None, pace: Pace, budget: Budget) -> Mailbox:
         if login is not None:
             return self._at_exchange(connection.mailbox, login, pace)
-        token = partial(self._vault.access_token, connection.id, _SCOPES[connection.provider])
+        token = partial(self._vault.access_token, connection.id, _SCOPES[connection.provider], connection.since)
         return self._by_token(connection.provider, token, pace, budget)
 
     def _at_exchange(self, address: str, login: ExchangeLogin, pace: Pace) -> Mailbox:

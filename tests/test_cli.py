@@ -357,6 +357,18 @@ def test_a_person_is_switched_off_and_on_and_may_have_another_mailbox(ssi: Ssi, 
         assert fails(ssi("user", command, "demo", "nobody@example.com"), "no user")
 
 
+def test_a_mailbox_that_the_administrator_connects_takes_the_old_ones_place(
+    ssi: Ssi, simulator: Simulator, person: Person, tmp_path: Path
+) -> None:
+    assert ssi("org", "set", "demo", "Sales", "--access-type", "user_choice").code == 0
+    login = {"url": f"{simulator.ews.url}/EWS/Exchange.asmx", "user": "mara", "password": "CANARY-secret"}
+    states = []
+    for mailbox in ({"provider": "exchange", **login}, {"provider": "google", "refresh_token": "CANARY-token"}):
+        connected = value(ssi("user", "connect", "demo", person.email, file(tmp_path, "own.json", mailbox), "--json"))
+        states.append({one["provider"]: one["state"] for one in connected["connections"]})
+    assert states == [{"exchange": "active"}, {"exchange": "disconnected", "google": "active"}]
+
+
 def test_an_empty_list_is_one_json_value_too(ssi: Ssi, tmp_path: Path) -> None:
     database = {"SSI_DATABASE_URL": f"sqlite:///{tmp_path / 'new.sqlite'}"}
     assert ssi("migrate", **database).code == 0

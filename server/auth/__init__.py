@@ -26,7 +26,7 @@ from typing import Literal
 from server import logs
 from server.auth.flow import Tokens
 from server.auth.oauth import Entra, SignIn
-from server.auth.secrets import Secrets
+from server.auth.secrets import CannotOpen, Secrets
 from server.errors import NeedsReauth, Rejected, Transient
 from server.store import Connection, Organization, Store, Transaction
 
@@ -127,7 +127,7 @@ class TokenVault:
         self._lease_s = lease_s
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[tuple[str, frozenset[str]], tuple[_AccessToken, datetime]] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, frozenset[str]], tuple[_AccessToken, datetime, datetime]] = OrderedDict()
         self._wrapped_keys: dict[str, tuple[bytes, datetime]] = {}
         self._busy: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
 
@@ -144,6 +144,7 @@ class TokenVault:
             current = self._read(connection.id)
             if current.state == "active" and current.credentials != connection.credentials:
                 return
+            self._check_wanted(current)
             try:
                 tokens = self._entra.on_behalf_of(assertion, current.issuer_tenant, wanted)
             except NeedsReauth as error:
@@ -152,6 +153,13 @@ class TokenVault:
                 refused = NeedsReauth("Microsoft 365 gave no lasting access to the mailbox. Please sign in again.")
                 raise self._give_up(current, fence, refused)
             self._keep(current, fence, _Credentials(tokens.refresh_token, ()), wanted, tokens)
+
+    def _check_wanted(self, connection: Connection) -> None:
+        """Raises: NeedsReauth if the mailbox was disconnected or its owner switched off, perhaps while we waited for our turn."""
+        with self._store.transaction(reading=True) as tx:
+            is_enabled = tx.principal_of(connection.user_id) is not None
+        if connection.state in ("disconnected", "suspended") or not is_enabled:
+            raise NeedsReauth(connection.reason or "The mailbox is not connected.", connection=connection.id)
 
     def connect(
         self,
@@ -173,23 +181,26 @@ class TokenVault:
         with self._held(connection_id) as fence:
             sealed = None if plain is None else self.seal(connection.tenant_id, connection_id, "credentials", plain)
             with self._store.transaction() as tx:
-                if not tx.save_credentials(connection_id, fence, sealed, self._now()):
+                if not tx.save_credentials(connection_id, fence, sealed, self._now(), reopens=True):
                     raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
                 also(tx)
         self._no_longer_remember(connection_id)
 
-    def disconnect(self, connection_id: str, reason: str) -> bool:
-        """Erase what opens a mailbox, for good, and have its provider end it; return False if that one could not be told.
+    def disconnect(self, connection_id: str, reason: str, *, also: Callable[[Transaction], None] = lambda tx: None) -> bool:
+        """Have the provider end what opens a mailbox, and erase it, for good; return False if the provider could not be told.
+
+        `also` is done in the same transaction as the erasing.
 
         Raises: Transient if somebody is renewing it right now; NotFound if there is no such connection.
         """
         self._read(connection_id)
         with self._held(connection_id):
-            connection = self._read(connection_id)
+            was_told = self.revoke(self._read(connection_id))
             with self._store.transaction() as tx:
                 tx.disconnect(connection_id, reason, self._now())
+                also(tx)
         self._no_longer_remember(connection_id)
-        return self.revoke(connection)
+        return was_told
 
     def revoke(self, connection: Connection) -> bool:
         """Have the provider end what this connection held when it was read; return False if it could not be told."""
@@ -248,19 +259,22 @@ class TokenVault:
             if credentials.tokens:
                 self._renew(current, fence, replace(credentials, tokens=()), credentials.tokens[0].scopes)
 
-    def access_token(self, connection_id: str, scopes: Iterable[str]) -> str:
+    def access_token(self, connection_id: str, scopes: Iterable[str], since: datetime | None = None) -> str:
         """Return a token valid for at least 60 s, refreshed under the connection's lease if needed.
+
+        `since` is that of the connection as the caller knows it: one that was connected anew meanwhile, perhaps with another
+        account, has no token for such a caller, who gets Transient.
 
         Raises: NeedsReauth if a person must sign in, which is also noted on the connection; Transient; NotFound if there is no
         such connection; Rejected if the sign-in service finds our request wrong.
         """
         wanted = frozenset(scopes)
-        found = self._recall(connection_id, wanted)
+        found = self._recall(connection_id, wanted, since)
         if found is None:
-            found = self._stored(self._read(connection_id), wanted)
+            found = self._stored(self._known(connection_id, since), wanted)
         if found is None:
             with self._one_thread(connection_id):
-                found = self._recall(connection_id, wanted) or self._refreshed(connection_id, wanted)
+                found = self._recall(connection_id, wanted, since) or self._refreshed(connection_id, wanted, since)
         return found.token
 
     def forget(self, connection_id: str) -> None:
@@ -286,21 +300,21 @@ class TokenVault:
 
         Raises: CannotOpen if the tenant's key belongs to another installation; NotFound if there is no such tenant.
         """
-        return self._secrets.seal(self._wrapped_key(tenant_id), plaintext, context=f"{tenant_id}:{row}:{column}")
+        return self._by_key(tenant_id, lambda key: self._secrets.seal(key, plaintext, context=f"{tenant_id}:{row}:{column}"))
 
     def open(self, tenant_id: str, row: str, column: str, sealed: bytes) -> bytes:
         """Open what was sealed for this very place.
 
         Raises: CannotOpen if it was sealed for another place or changed since; NotFound if there is no such tenant.
         """
-        return self._secrets.open(self._wrapped_key(tenant_id), sealed, context=f"{tenant_id}:{row}:{column}")
+        return self._by_key(tenant_id, lambda key: self._secrets.open(key, sealed, context=f"{tenant_id}:{row}:{column}"))
 
     def keyed_hash(self, tenant_id: str, text: str) -> bytes:
         """Return 16 bytes by which `text` is found again within the tenant, and which do not show it.
 
         Raises: CannotOpen, NotFound, as seal.
         """
-        return self._secrets.keyed_hash(self._wrapped_key(tenant_id), text)
+        return self._by_key(tenant_id, lambda key: self._secrets.keyed_hash(key, text))
 
     # Reading
 
@@ -319,24 +333,31 @@ class TokenVault:
             raise NeedsReauth(reason, connection=connection.id)
         return self.open(connection.tenant_id, connection.id, "credentials", connection.credentials)
 
+    def _known(self, connection_id: str, since: datetime | None) -> Connection:
+        """Raises: Transient if it is no longer the connection that the caller knows."""
+        connection = self._read(connection_id)
+        if since not in (None, connection.since) and connection.state == "active":
+            raise Transient("The mailbox was connected anew. Try again.", retry_after_s=1)
+        return connection
+
     def _stored(self, connection: Connection, scopes: frozenset[str]) -> _AccessToken | None:
         found = self._credentials(connection).usable(scopes, self._now())
         if found is not None:
-            self._remember(connection.id, found)
+            self._remember(connection.id, found, connection.since)
         return found
 
-    def _recall(self, connection_id: str, scopes: frozenset[str]) -> _AccessToken | None:
+    def _recall(self, connection_id: str, scopes: frozenset[str], since: datetime | None) -> _AccessToken | None:
         now = self._now()
         with self._lock:
-            token, until = self._remembered.get((connection_id, scopes), (None, now))
-            if token is None or until <= now or not token.is_good(now):
+            token, until, begun = self._remembered.get((connection_id, scopes), (None, now, now))
+            if token is None or until <= now or since not in (None, begun) or not token.is_good(now):
                 return None
             self._remembered.move_to_end((connection_id, scopes))
             return token
 
-    def _remember(self, connection_id: str, token: _AccessToken) -> None:
+    def _remember(self, connection_id: str, token: _AccessToken, since: datetime) -> None:
         with self._lock:
-            self._remembered[connection_id, token.scopes] = (token, self._now() + _TRUST)
+            self._remembered[connection_id, token.scopes] = (token, self._now() + _TRUST, since)
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
 
@@ -344,6 +365,18 @@ class TokenVault:
         with self._lock:
             for key in [key for key in self._remembered if key[0] == connection_id]:
                 del self._remembered[key]
+
+    def _by_key(self, tenant_id: str, use: Callable[[bytes], bytes]) -> bytes:
+        """Raises: CannotOpen, which a key that we remember from before a rotation does not cause."""
+        wrapped = self._wrapped_key(tenant_id)
+        try:
+            return use(wrapped)
+        except CannotOpen:
+            with self._lock:
+                self._wrapped_keys.pop(tenant_id, None)
+            if self._wrapped_key(tenant_id) == wrapped:
+                raise
+            return use(self._wrapped_key(tenant_id))
 
     def _wrapped_key(self, tenant_id: str) -> bytes:
         now = self._now()
@@ -358,9 +391,9 @@ class TokenVault:
 
     # Changing
 
-    def _refreshed(self, connection_id: str, scopes: frozenset[str]) -> _AccessToken:
+    def _refreshed(self, connection_id: str, scopes: frozenset[str], since: datetime | None) -> _AccessToken:
         with self._leased(connection_id) as fence:
-            connection = self._read(connection_id)
+            connection = self._known(connection_id, since)
             found = self._stored(connection, scopes)
             if found is not None:
                 return found
@@ -387,7 +420,7 @@ class TokenVault:
         if not kept:
             # Whoever took over has stored newer tokens; using ours as well would keep two lines of them alive.
             raise Transient("Another process is renewing the sign-in.", retry_after_s=1)
-        self._remember(connection.id, fresh)
+        self._remember(connection.id, fresh, now if connection.state == "needs_reauth" else connection.since)
         return fresh
 
     def _give_up(self, connection: Connection, fence: int, error: NeedsReauth) -> NeedsReauth:

@@ -31,10 +31,12 @@ from server.auth.flow import (
     tokens_in,
 )
 from server.auth.identity import IdTokens, fetch_json
-from server.errors import InvalidInput, Rejected
+from server.errors import InvalidInput, Rejected, Transient
 from server.transport import Gateway, Reply, raise_for_busy
 
 _METADATA_LIFE = timedelta(hours=24)
+_PAUSE = timedelta(seconds=10)  # after a failure; who asks meanwhile would only wait, too
+_WORKDAY_S = "28800"
 _AUTH_METHODS = ("client_secret_post", "client_secret_basic")  # best first: how Basic encodes odd characters, servers disagree on
 
 
@@ -103,6 +105,7 @@ class Oidc:
         self._now = now
         self._lock = threading.Lock()
         self._described: tuple[datetime, _Provider] | None = None
+        self._failed_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<Oidc {self._client_id} at {self._issuer}>"
@@ -113,7 +116,8 @@ class Oidc:
         provider = self._provider()
         kept = Kept.new(redirect_uri, scopes, tenant=tenant, fresh=fresh, now=self._now())
         scope = " ".join(dict.fromkeys(("openid", *kept.scopes)))
-        anew = {"prompt": "login", "max_age": "0"} if fresh else {}
+        # Asked for a time, the provider has to tell when the person authenticated (OpenID Connect Core 3.1.2.1, max_age).
+        anew = {"prompt": "login", "max_age": "0"} if fresh else {"max_age": _WORKDAY_S}
         url = provider.client.url(provider.authorization_url, kept, scope, login_hint=login_hint, **anew)
         return Begun(url, kept.state, kept.to_json())
 
@@ -134,11 +138,13 @@ class Oidc:
 
     def _provider(self) -> _Provider:
         """Raises: SignInRefused, Transient. A document that is older than a day serves no longer."""
-        with self._lock:  # one fetch serves all who wait
+        with self._lock:  # one fetch serves all who wait, and so does one that failed
             if self._described is None or self._described[0] <= self._now():
-                metadata = fetch_json(self._gateway, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
-                provider = self._read(metadata)
-                self._described = (self._now() + _METADATA_LIFE, provider)
+                if self._failed_at is not None and timedelta() <= self._now() - self._failed_at < _PAUSE:
+                    raise Transient(f"{self._whose} does not answer right now.", retry_after_s=_PAUSE.total_seconds())
+                self._failed_at = self._now()
+                provider = self._read(fetch_json(self._gateway, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"))
+                self._described, self._failed_at = (self._now() + _METADATA_LIFE, provider), None
             return self._described[1]
 
     def _read(self, metadata: Mapping[str, Any]) -> _Provider:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from server.services.lookup_cache import LookupCache
 from server.store import Connection, Principal as Principal, Provider as Provider, Store, Tenant as Tenant
 
 LARGE_AT_ONCE = 2
+TRIES_AT_ONCE = 3  # of mailboxes, or passwords, at servers that may let us wait: fewer than there are threads for requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,30 @@ class ExchangeDoor(Protocol):
 
     def scheme(self, url: str) -> Literal["ntlm", "basic"]:
         """Return how the server signs people in. Raises: Rejected if it is none that we can; Transient."""
+
+    def is_listed(self, host: str) -> bool:
+        """Say whether the operator listed the host by its name."""
+
+
+class Tries:
+    """Who is trying to open a mailbox right now. Thread-safe."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._under_way: set[str] = set()
+
+    def begin(self, key: str) -> bool:
+        """Take a place; False if there is none, or if this one has one."""
+        with self._lock:
+            if key in self._under_way or len(self._under_way) >= self._at_once:
+                return False
+            self._under_way.add(key)
+            return True
+
+    def end(self, key: str) -> None:
+        with self._lock:
+            self._under_way.discard(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +113,7 @@ class Deps:
     public_url: str  # origin of our own pages, for links in mails
     send_mail: Callable[[Letter], None] | None = None  # by the operator's mail server; None: there is none
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
+    tries: Tries = field(default_factory=lambda: Tries(TRIES_AT_ONCE))
     large: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(LARGE_AT_ONCE))
     """Places for large messages, which cost memory: a save holds one while it has such a message."""
 

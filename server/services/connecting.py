@@ -10,10 +10,12 @@ Under Exchange Impersonation there is nothing to do for anybody but the administ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from server import logs
 from server.auth import ExchangeLogin
@@ -23,7 +25,7 @@ from server.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, Need
 from server.mail import Mailbox, Owner
 from server.services import Deps, Principal
 from server.services.connections import IMPERSONATION, PROVIDERS, identity_of, own_connection
-from server.services.signing_in import ConnectRefused, keep_flow, opened, take_flow
+from server.services.signing_in import ConnectRefused, keep_flow, opened, take_flow, unknown_flow
 from server.store import Connection, Organization, Provider, Transaction, User, account_key
 
 OAuthService = Literal["microsoft365", "google"]
@@ -128,10 +130,14 @@ def begin(deps: Deps, principal: Principal, service: OAuthService, *, browser: s
     return begun.url
 
 
-def finish(deps: Deps, principal: Principal, *, browser: str, answer: Mapping[str, str]) -> None:
-    """Take the service's answer and connect the mailbox. Raises: ConnectRefused; SignInRefused; Forbidden; Transient."""
+def finish(deps: Deps, principal: Principal, service: OAuthService, *, browser: str, answer: Mapping[str, str]) -> None:
+    """Take the answer that came to the service's redirect address, and connect the mailbox.
+
+    Raises: ConnectRefused; SignInRefused; Forbidden; Transient.
+    """
     flow = take_flow(deps, browser, answer.get("state", ""), user_id=principal.user.id)
-    service: OAuthService = "google" if flow.service == "google" else "microsoft365"
+    if flow.service != service:
+        raise unknown_flow()
     granted = deps.doors.flows[service].finish(opened(deps, flow), answer)
     try:
         _check_offered(principal.organization, service)
@@ -192,17 +198,35 @@ def connect_exchange(deps: Deps, principal: Principal, *, address: str, password
         raise _wrong_account(principal, address)
     if not password:
         raise ConnectRefused("invalid_entry", "The password is missing.", field="password", reason="required")
-    login = _login(deps, address, password, user.strip() or address, url.strip() or organization.ews_url)
-    owner = _owner(deps.doors.try_mailbox("exchange", address, login), "server_unreachable")
-    _commit(deps, principal, "exchange", owner, domain_of(address), login)
+    with _one_try(deps, principal):
+        login = _login(deps, organization, address, password, user.strip() or address, url.strip())
+        owner = _owner(deps.doors.try_mailbox("exchange", address, login), "server_unreachable")
+    at_server = replace(owner, account=f"{urlsplit(login.url).hostname}/{owner.account}")  # which the server alone vouches for
+    _commit(deps, principal, "exchange", at_server, domain_of(address), login)
 
 
-def _login(deps: Deps, address: str, password: str, user: str, url: str) -> ExchangeLogin:
-    """Return how to sign in: at the server's address if it is known, else where autodiscover finds it. Raises: ConnectRefused."""
-    draft = ExchangeLogin(url=_checked_url(url) if url else "", user=user, password=password)
+@contextmanager
+def _one_try(deps: Deps, principal: Principal) -> Iterator[None]:
+    """A try may take as long as somebody's server pleases: one for each person at a time, and of all people's only a few.
+
+    Raises: ConnectRefused.
+    """
+    if not deps.tries.begin(principal.user.id):
+        raise ConnectRefused("too_many_tries", "Another try is under way.")
     try:
-        found = draft.url or deps.doors.exchange.discover(address, draft)
-        return replace(draft, url=found, scheme=deps.doors.exchange.scheme(found))
+        yield
+    finally:
+        deps.tries.end(principal.user.id)
+
+
+def _login(deps: Deps, organization: Organization, address: str, password: str, user: str, typed: str) -> ExchangeLogin:
+    """Return how to sign in: at the server's address if it is known, else where autodiscover finds it. Raises: ConnectRefused."""
+    known = organization.ews_url
+    url = _checked_url(typed or known) if typed or known else ""
+    draft = ExchangeLogin(url=url, user=user, password=password)
+    try:
+        found = url or deps.doors.exchange.discover(address, draft)
+        login = replace(draft, url=found, scheme=deps.doors.exchange.scheme(found))
     except InvalidInput as error:
         is_online = is_exchange_online(domain_of(address)) or "Exchange Online" in error.reason
         raise ConnectRefused("exchange_online" if is_online else "server_not_found", error.reason) from error
@@ -212,6 +236,22 @@ def _login(deps: Deps, address: str, password: str, user: str, url: str) -> Exch
         raise ConnectRefused("server_not_found", str(error)) from error
     except Transient as error:
         raise _unreachable(error, "server_unreachable" if url else "server_not_found") from error
+    if typed and not _is_confirmed(deps, login, known, domain_of(address)):
+        raise ConnectRefused(
+            "not_confirmed", "The server is not known to belong to the address.", contact=organization.admin_contact
+        )
+    return login
+
+
+def _is_confirmed(deps: Deps, login: ExchangeLogin, known: str, domain: str) -> bool:
+    """Say whether a typed server may get the password: with Basic it would read it, so it must be known to be the company's.
+
+    Where the administrator named the server, it is that one.
+    """
+    host = urlsplit(login.url).hostname or ""
+    if known:
+        return host == urlsplit(known).hostname
+    return login.scheme == "ntlm" or host == domain or host.endswith(f".{domain}") or deps.doors.exchange.is_listed(host)
 
 
 def _checked_url(url: str) -> str:

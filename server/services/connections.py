@@ -91,9 +91,11 @@ def link(deps: Deps, caller: Caller, token: str) -> None:
         owner = tx.identity_owner(claims.tenant, claims.subject)
         if owner == user.id:
             return
-        if owner is not None or not tx.admits(user.tenant_id, claims.tenant):
+        has_one = any(issuer == claims.tenant for issuer, _ in tx.identities_of(user.id))
+        if owner is not None or has_one or not tx.admits(user.tenant_id, claims.tenant):
             contact = caller.principal.organization.admin_contact
-            raise Forbidden(f"This mailbox belongs to somebody else here. Ask your administrator, {contact}.", code="not_yours")
+            why = "Another mailbox of this server is linked to you." if has_one else "This mailbox belongs to somebody else here."
+            raise Forbidden(f"{why} Ask your administrator, {contact}.", code="not_yours")
         tx.bind_identity(user.tenant_id, user.id, claims.tenant, claims.subject)
         tx.record("identity.link", deps.now(), tenant_id=user.tenant_id, user_id=user.id, issuer_tenant=claims.tenant)
 

@@ -34,7 +34,7 @@ from server.domain.hosts import is_exchange_online, server_url
 from server.domain.profile import Profile
 from server.errors import Forbidden, InvalidInput, NotFound, SsiError
 from server.services import Deps, Principal
-from server.services.connecting import CHOICES, impersonate
+from server.services.connecting import BY_ADMINISTRATOR, CHOICES, domain_of, end, fit, impersonate, keep
 from server.services.connections import IMPERSONATION
 from server.services.context import INDEXED
 from server.store import AccessType, C4CSettings, Organization, Provider, Tenant, Transaction, User
@@ -161,7 +161,9 @@ def put_organization(
     with deps.store.transaction() as tx:
         if sealed is not None:
             tx.put_service_account(organization_id, sealed, deps.now())
-        return next(one for one in tx.organizations(tenant.id) if one.id == organization_id)
+        made = next(one for one in tx.organizations(tenant.id) if one.id == organization_id)
+    fit(deps, made)
+    return made
 
 
 def _service_account(
@@ -241,16 +243,10 @@ def connect_mailbox(deps: Deps, tenant_name: str, email: str, mailbox: Mapping[s
         access_type = tx.organization_of(user.id).access_type
         if provider not in CHOICES[access_type]:
             raise InvalidInput("mailbox", f"people of this organization do not connect such a mailbox ({access_type})")
-        domain = user.email.rpartition("@")[2].lower()
-        connection = tx.put_connection(user, provider, user.email, domain, deps.now(), state="disconnected")
-
-    def also(tx: Transaction) -> None:
-        tx.claim_mailbox(connection, user.email, None)
-        tx.renew_connection(connection.id, domain, deps.now())
-        tx.queue_session(connection, deps.now())
-        tx.record("mailbox.connect", deps.now(), tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
-
-    deps.vault.connect(connection.id, secret, also=also)
+        principal = tx.principal_of(user.id)
+    if principal is None:
+        raise NotFound(f"{email} is not enabled.")
+    keep(deps, principal, provider, user.email, account=None, issuer_tenant=domain_of(user.email), secret=secret)
 
 
 def _open_by_service_account(deps: Deps, user_id: str, *, check: bool) -> None:
@@ -289,7 +285,8 @@ def set_user_enabled(deps: Deps, tenant_name: str, email: str, enabled: bool) ->
             tx.end_page_sessions(user.id)
         connections = [] if enabled else tx.connections_of(user.id)
     for connection in connections:
-        deps.vault.forget(connection.id)
+        if connection.credentials is not None:  # what a service account opens, it opens for nobody who is off
+            deps.vault.forget(connection.id)
     if enabled:
         try:
             _open_by_service_account(deps, user.id, check=True)
@@ -310,6 +307,11 @@ def allow_mailbox(deps: Deps, tenant_name: str, email: str, address: str) -> Non
         user = _user(tx, tenant_name, email)
         tx.allow_mailbox(user.id, address)
         tx.record("user.allow_mailbox", deps.now(), tenant_id=user.tenant_id, user_id=user.id)
+        connections = tx.connections_of(user.id)
+    for connection in connections:
+        is_theirs = connection.mailbox.lower() in {user.email.lower(), address.lower()}
+        if connection.state != "disconnected" and connection.credentials is not None and not is_theirs:
+            end(deps, user, connection, BY_ADMINISTRATOR)
     if not user.enabled:
         return
     try:

@@ -16,12 +16,12 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
-from server.auth.flow import Begun, SignInRefused as SignInRefused
+from server.auth.flow import Begun, Person, SignInRefused as SignInRefused
 from server.c4c import Me
-from server.errors import Forbidden, NeedsReauth, NotFound, Rejected
+from server.errors import Forbidden, NeedsReauth, NotFound, RateLimited, Rejected
 from server.services import Deps, Principal, Tenant
 from server.store import Flow, Purpose, Transaction, User
 
@@ -40,6 +40,7 @@ class Way(NamedTuple):
 
     kind: Literal["oidc", "password"]
     tenant: str  # its name
+    id: str
 
 
 class SignedIn(NamedTuple):
@@ -76,19 +77,24 @@ def ways(deps: Deps, tenant: str | None) -> Way | None:
     Raises: NotFound for an unknown name.
     """
     with deps.store.transaction(reading=True) as tx:
-        known = tx.tenants()
-    found = next((t for t in known if t.name == tenant or (tenant is None and len(known) == 1)), None)
-    if found is None and tenant is not None:
-        raise NotFound("There is no such tenant.")
-    return None if found is None else Way("oidc" if found.c4c.oidc else "password", found.name)
+        known = tx.tenants() if tenant is None else [tx.tenant(tenant)]
+    if len(known) != 1:
+        return None
+    (found,) = known
+    return Way("oidc" if found.c4c.oidc else "password", found.name, found.id)
 
 
 def begin(deps: Deps, tenant: str, *, browser: str, redirect_uri: str, next_path: str, fresh: bool) -> str:
     """Return where the browser goes to sign in. `fresh`: even if it is signed in there, the person has to prove it anew.
 
+    `redirect_uri` has to be this tenant's alone, or one tenant's provider could have another's answer brought to us as its own
+    (RFC 9700 section 4.4).
+
     Raises: NotFound for an unknown tenant or one without a provider; Transient; SignInRefused.
     """
     found = _tenant(deps, tenant)
+    if not found.c4c.oidc:
+        raise NotFound("The tenant has no identity provider.")
     flow = deps.doors.identity_provider(found)
     scopes = found.c4c.oidc.get("scopes", ("openid", "profile"))
     begun = flow.begin(redirect_uri=redirect_uri, scopes=scopes, fresh=fresh)
@@ -96,15 +102,35 @@ def begin(deps: Deps, tenant: str, *, browser: str, redirect_uri: str, next_path
     return begun.url
 
 
-def finish(deps: Deps, *, browser: str, answer: Mapping[str, str]) -> SignedIn:
-    """Take the provider's answer. Raises: ConnectRefused; SignInRefused; Forbidden for who is not set up; Transient."""
+def finish(deps: Deps, *, browser: str, answer: Mapping[str, str], tenant: str) -> SignedIn:
+    """Take the provider's answer, which came to the redirect address of the tenant with this id.
+
+    Raises: ConnectRefused; SignInRefused; Forbidden for who is not set up; Transient.
+    """
     flow = take_flow(deps, browser, answer.get("state", ""), user_id=None)
     with deps.store.transaction(reading=True) as tx:
-        tenant = tx.tenant(flow.tenant_id)
-    granted = deps.doors.identity_provider(tenant).finish(opened(deps, flow), answer)
-    claimed = granted.person.claims.get(tenant.c4c.oidc.get("user_claim", "sub"))
-    principal = _resolved(deps, tenant, claimed if isinstance(claimed, str) else "")
-    return _signed_in(deps, principal, flow.next_path, via="oidc")
+        found = tx.tenant(flow.tenant_id)
+    if flow.tenant_id != tenant or not found.c4c.oidc:
+        raise unknown_flow()
+    granted = deps.doors.identity_provider(found).finish(opened(deps, flow), answer)
+    principal = _resolved(deps, found, _user_id_in(granted.person, found.c4c.oidc.get("user_claim", "sub")))
+    return _signed_in(deps, principal, flow.next_path, via="oidc", authenticated_at=_authenticated_at(deps, granted.person))
+
+
+def _user_id_in(person: Person, claim: str) -> str:
+    """Return the UserID that a claim holds, "" if none can be meant.
+
+    C4C's are ASCII; other letters may look like them, or become them in upper case. An unverified address says nothing.
+    """
+    claimed = person.address if claim == "email" else person.claims.get(claim)
+    return claimed if isinstance(claimed, str) and claimed.isascii() else ""
+
+
+def _authenticated_at(deps: Deps, person: Person) -> datetime:
+    """Return when the person proved to be there; where the provider does not tell, too long ago for a change of credentials."""
+    told, now = person.claims.get("auth_time"), deps.now()
+    long_ago = now - FRESH - timedelta(seconds=1)
+    return min(now, datetime.fromtimestamp(told, UTC)) if type(told) is int and 0 < told < 2**40 else long_ago
 
 
 def by_password(deps: Deps, tenant: str, user: str, password: str, *, next_path: str) -> SignedIn:
@@ -119,13 +145,21 @@ def by_password(deps: Deps, tenant: str, user: str, password: str, *, next_path:
     wrong = NeedsReauth("SAP Cloud for Customer does not accept this user and password.")
     if not user.strip() or not password or ":" in user:  # which separates the two in Basic (RFC 7617)
         raise wrong
+    place = f"{found.id}:{user.strip().lower()}"
+    if not deps.tries.begin(place):
+        raise RateLimited("Other people are signing in right now. Try again in a moment.", retry_after_s=5)
     try:
         me = deps.doors.c4c_by_password(found, user.strip(), password).who_am_i()
     except NeedsReauth as error:
+        with deps.store.transaction() as tx:
+            known = tx.user_by_c4c_id(found.id, user.strip())
+            tx.record("pages.refused", deps.now(), tenant_id=found.id, user_id=known.id if known else None)
         raise wrong from error
+    finally:
+        deps.tries.end(place)
     principal = _known(deps, found, me.user_id)
     _check_user(principal, me)
-    return _signed_in(deps, principal, next_path, via="password")
+    return _signed_in(deps, principal, next_path, via="password", authenticated_at=deps.now())
 
 
 def visitor(deps: Deps, token: str) -> Visitor | None:
@@ -151,10 +185,10 @@ def sign_out(deps: Deps, token: str) -> None:
 # The sidebar, where its person signed in by our own dialog
 
 
-def pane_token(deps: Deps, visitor: Visitor) -> tuple[str, int]:
-    """Return a token for the API, and for how many seconds it is good."""
-    token = PANE_PREFIX + secrets.token_urlsafe(32)
-    _keep(deps, token, visitor.principal.user, "pane", via="dialog")
+def pane_token(deps: Deps, visitor: Visitor, page_token: str) -> tuple[str, int]:
+    """Return a token for the API, and for how many seconds it is good; signing out of the page session ends it, too."""
+    token, user = PANE_PREFIX + secrets.token_urlsafe(32), visitor.principal.user
+    _keep(deps, token, user, "pane", via="dialog", authenticated_at=visitor.authenticated_at, made_from=_hash(page_token))
     return token, int(LIFE.total_seconds())
 
 
@@ -183,8 +217,12 @@ def take_flow(deps: Deps, browser: str, state: str, *, user_id: str | None) -> F
     with deps.store.transaction() as tx:
         flow = tx.take_flow(_hash(state), _hash(browser), deps.now())
     if flow is None or flow.user_id != user_id:
-        raise ConnectRefused("flow_unknown", "The state is unknown, has expired, was used, or belongs to another browser.")
+        raise unknown_flow()
     return flow
+
+
+def unknown_flow() -> ConnectRefused:
+    return ConnectRefused("flow_unknown", "The state is unknown, has expired, was used, or belongs to another sign-in.")
 
 
 def opened(deps: Deps, flow: Flow) -> str:
@@ -213,7 +251,8 @@ def _resolved(deps: Deps, tenant: Tenant, user_id: str) -> Principal:
 
 def _known(deps: Deps, tenant: Tenant, user_id: str) -> Principal:
     with deps.store.transaction(reading=True) as tx:
-        user = tx.user_by_c4c_id(tenant.id, user_id) if user_id else None
+        find = tx.user_by_email if "@" in user_id else tx.user_by_c4c_id
+        user = find(tenant.id, user_id) if user_id else None
         principal = None if user is None else tx.principal_of(user.id)
         contacts = [organization.admin_contact for organization in tx.organizations(tenant.id)]
     if principal is None:
@@ -233,16 +272,27 @@ def _not_as_user(principal: Principal, why: str) -> Forbidden:
     return Forbidden(f"{why} Ask your administrator, {principal.organization.admin_contact}.", code="c4c_user")
 
 
-def _signed_in(deps: Deps, principal: Principal, next_path: str, *, via: str) -> SignedIn:
+def _signed_in(deps: Deps, principal: Principal, next_path: str, *, via: str, authenticated_at: datetime) -> SignedIn:
     token = secrets.token_urlsafe(32)
-    _keep(deps, token, principal.user, "pages", via=via)
+    _keep(deps, token, principal.user, "pages", via=via, authenticated_at=authenticated_at)
     return SignedIn(token, next_path, int(LIFE.total_seconds()))
 
 
-def _keep(deps: Deps, token: str, user: User, purpose: Purpose, *, via: str) -> None:
-    now = deps.now()
+def _keep(
+    deps: Deps,
+    token: str,
+    user: User,
+    purpose: Purpose,
+    *,
+    via: str,
+    authenticated_at: datetime,
+    made_from: bytes | None = None,
+) -> None:
+    now, until = deps.now(), deps.now() + LIFE
     with deps.store.transaction() as tx:
-        tx.add_page_session(_hash(token), user, purpose, now, now + LIFE)
+        tx.add_page_session(
+            _hash(token), user, purpose, now, authenticated_at=authenticated_at, expires_at=until, made_from=made_from
+        )
         tx.record(f"{purpose}.sign_in", now, tenant_id=user.tenant_id, user_id=user.id, via=via)
 
 

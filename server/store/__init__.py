@@ -109,7 +109,7 @@ class Store:
         """Say whether the database answers and has the schema."""
         try:
             with self._reading.connect() as connection:
-                return sa.inspect(connection).has_table("tenant")
+                return sa.inspect(connection).has_table(t.flow.name)  # of the newest revision
         except (sa.exc.OperationalError, sa.exc.TimeoutError):
             return False
 
@@ -195,6 +195,8 @@ class Transaction:
         own = sa.select(t.user.c.id).where(t.user.c.organization_id.in_(impersonating))
         opened = sa.and_(c.user_id.in_(own), c.provider == "exchange", c.state.not_in(("suspended", "disconnected")))
         self._db.execute(t.connection.update().where(opened).values(state="active", reason="", since=now))
+        for row in self._db.execute(sa.select(t.connection).where(opened)).all():
+            self.queue_session(connection_in(row), now)
 
     def refusal_of_service_account(self, organization_id: str) -> str | None:
         """Return why an organization's service account was refused since it was stored, None if it was not."""
@@ -288,6 +290,10 @@ class Transaction:
         row = self._first(sa.select(t.user).where(u.tenant_id == tenant_id, u.c4c_user_id == c4c_user_id.upper()))
         return None if row is None else user_in(row)
 
+    def user_by_email(self, tenant_id: str, email: str) -> User | None:
+        row = self._first(sa.select(t.user).where(t.user.c.tenant_id == tenant_id, t.user.c.email_key == email.lower()))
+        return None if row is None else user_in(row)
+
     def allow_mailbox(self, user_id: str, address: str) -> None:
         """Let a person connect the mailbox of this address beside their own; "" takes it back."""
         self._db.execute(t.user.update().where(t.user.c.id == user_id).values(other_mailbox=address))
@@ -307,6 +313,12 @@ class Transaction:
         """Say whether this is the own address of another user, of whichever tenant."""
         u = t.user.c
         return self._first(sa.select(u.id).where(u.email_key == address.lower(), u.id != user.id)) is not None
+
+    def identities_of(self, user_id: str) -> list[tuple[str, str]]:
+        """Return issuer's tenant and subject of each identity of a user."""
+        i = t.identity.c
+        query = sa.select(i.issuer_tenant, i.subject).where(i.user_id == user_id).order_by(i.issuer_tenant, i.subject)
+        return [(row.issuer_tenant, row.subject) for row in self._db.execute(query)]
 
     def users_in(self, organization_id: str) -> list[User]:
         query = sa.select(t.user).where(t.user.c.organization_id == organization_id).order_by(t.user.c.email_key)
@@ -377,7 +389,10 @@ class Transaction:
         Raises: AlreadyExists if it belongs to another one.
         """
         key = None if account is None else account_key(connection.provider, account)
-        values = {"mailbox_key": mailbox.lower(), "mailbox": mailbox, "account_key": key}
+        of_tenant = (
+            f"{connection.tenant_id}:{mailbox.lower()}"  # who says that an address is theirs proves it by the account only
+        )
+        values = {"mailbox_key": of_tenant, "mailbox": mailbox, "account_key": key}
         try:
             with self._db.begin_nested():
                 self._db.execute(t.connection.update().where(t.connection.c.id == connection.id).values(values))
@@ -418,12 +433,14 @@ class Transaction:
         self._drop_notices(connection_id)
 
     def give_up(self, connection_id: str, fence: int, reason: str, now: datetime) -> None:
-        """Note that a person is needed, and owe them a mail unless that was known; nothing if the fence is stale."""
+        """Note that a person is needed; nothing if the fence is stale. What worked until now is worth a mail to them."""
         c = t.connection.c
         held = sa.and_(c.id == connection_id, c.fence == fence)
         values = {"state": "needs_reauth", "reason": reason[:400], "since": now}
         if self._db.execute(t.connection.update().where(held, c.state == "active").values(values)).rowcount == 1:
-            self._owe(self.connection(connection_id), "mailbox_broken", now)
+            connection = self.connection(connection_id)
+            if connection.credentials is not None or connection.provider == "exchange":  # it worked before
+                self._owe(connection, "mailbox_broken", now)
         else:
             again = t.connection.update().where(held, c.state == "needs_reauth")
             self._db.execute(again.values(reason=reason[:400]))
@@ -451,8 +468,13 @@ class Transaction:
     def release_connection(self, connection_id: str, fence: int) -> None:
         self._release(t.connection, connection_id, fence)
 
-    def save_credentials(self, connection_id: str, fence: int, sealed: bytes | None, now: datetime) -> bool:
-        """Keep new credentials and end `needs_reauth`; False if the fence is stale. A suspended connection stays suspended."""
+    def save_credentials(
+        self, connection_id: str, fence: int, sealed: bytes | None, now: datetime, *, reopens: bool = False
+    ) -> bool:
+        """Keep new credentials and end `needs_reauth`; False if the fence is stale. A suspended connection stays suspended.
+
+        So is it for a connection that was disconnected, unless `reopens`.
+        """
         c = t.connection.c
         waited = c.state == "needs_reauth"
         values = {
@@ -461,7 +483,8 @@ class Transaction:
             "reason": sa.case((waited, ""), else_=c.reason),
             "since": sa.case((waited, now), else_=c.since),
         }
-        update = t.connection.update().where(c.id == connection_id, c.fence == fence).values(values)
+        open_ones = sa.true() if reopens else c.state != "disconnected"
+        update = t.connection.update().where(c.id == connection_id, c.fence == fence, open_ones).values(values)
         return self._db.execute(update).rowcount == 1
 
     def set_connection_state(self, connection_id: str, state: ConnectionState, reason: str, now: datetime) -> None:
@@ -570,14 +593,26 @@ class Transaction:
 
     # People at our pages
 
-    def add_page_session(self, token_hash: bytes, user: User, purpose: Purpose, now: datetime, expires_at: datetime) -> None:
+    def add_page_session(
+        self,
+        token_hash: bytes,
+        user: User,
+        purpose: Purpose,
+        now: datetime,
+        *,
+        authenticated_at: datetime,
+        expires_at: datetime,
+        made_from: bytes | None = None,
+    ) -> None:
+        """Keep a session; one that is `made_from` another ends with it when its person signs out."""
         self._insert(
             t.page_session,
             token_hash=token_hash,
+            made_from=made_from,
             tenant_id=user.tenant_id,
             user_id=user.id,
             purpose=purpose,
-            authenticated_at=now,
+            authenticated_at=authenticated_at,
             seen_at=now,
             expires_at=expires_at,
         )
@@ -595,7 +630,8 @@ class Transaction:
         self._db.execute(t.page_session.update().where(t.page_session.c.token_hash == token_hash).values(seen_at=now))
 
     def end_page_session(self, token_hash: bytes) -> None:
-        self._db.execute(t.page_session.delete().where(t.page_session.c.token_hash == token_hash))
+        p = t.page_session.c
+        self._db.execute(t.page_session.delete().where(sa.or_(p.token_hash == token_hash, p.made_from == token_hash)))
 
     def end_page_sessions(self, user_id: str) -> None:
         self._db.execute(t.page_session.delete().where(t.page_session.c.user_id == user_id))

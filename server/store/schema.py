@@ -139,7 +139,7 @@ connection = Table(
     Column("fence", Integer, nullable=False),
     Column("lease_until", UtcDateTime),
     Column("account_key", String(400)),  # "<provider>:<account>": a mailbox has one connection; null while it is disconnected
-    Column("mailbox_key", String(320)),  # the same by address, lower case
+    Column("mailbox_key", String(400)),  # "<tenant>:<address>", lower case: the same within a tenant
     UniqueConstraint("user_id", "provider"),
     Index("ix_connection_account_key", "account_key", unique=True),
     Index("ix_connection_mailbox_key", "mailbox_key", unique=True),
@@ -194,6 +194,7 @@ page_session = Table(
     _tenant(),
     _user(),
     Column("purpose", String(10), nullable=False),  # pages, pane
+    Column("made_from", LargeBinary(32)),  # hash of the page session that a pane's was made from
     Column("authenticated_at", UtcDateTime, nullable=False),  # when the person last proved who they are
     Column("seen_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),

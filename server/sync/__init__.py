@@ -14,7 +14,7 @@ from typing import Any
 
 from server import logs
 from server.domain.marks import FOLDERS, names_for
-from server.errors import NeedsReauth, NotFound, SsiError, Transient
+from server.errors import NeedsReauth, NotFound, Rejected, SsiError, Transient
 from server.mail import Mailbox
 from server.services import Deps
 from server.services.connections import asking_mailbox
@@ -55,6 +55,9 @@ def run_due(deps: Deps) -> int:
 def run_session(deps: Deps, sync: MailboxSync) -> None:
     """Do what a mailbox's session, which is held, has to do. Raises: LeaseLost; Transient if the database is away."""
     try:
+        if sync.attempts >= GIVE_UP:
+            raise Rejected(sync.reason or "The mailbox gave answers that we do not understand.")
+        _keep(deps, sync, attempts=sync.attempts + 1)  # counted before, since what is odd enough may end this very run
         with deps.store.transaction(reading=True) as tx:
             connection = tx.connection(sync.connection_id)
         if connection.state != "active":
@@ -85,9 +88,6 @@ def _end(deps: Deps, sync: MailboxSync, *, after_s: float | None = None, **value
 def _put_off(deps: Deps, sync: MailboxSync, error: Transient) -> None:
     """The mailbox cannot answer now: try again later, unless that was tried often enough."""
     attempts = sync.attempts + 1
-    if attempts >= GIVE_UP:
-        _fail(deps, sync, error)
-        return
     first, longest = RETRY_S
     pause = min(longest, first * 2 ** min(attempts - 1, 10)) * random.uniform(0.8, 1.2)  # noqa: S311 - nobody gains by guessing it
     _end(deps, sync, after_s=max(pause, error.retry_after_s or 0.0), state="queued", attempts=attempts, reason=str(error)[:400])
@@ -97,4 +97,4 @@ def _fail(deps: Deps, sync: MailboxSync, error: SsiError) -> None:
     """A person is needed, or the mailbox refuses: connecting it again begins anew."""
     if isinstance(error, NotFound):
         log.warning("a session lost its mailbox", connection=sync.connection_id)
-    _end(deps, sync, state="failed", reason=str(error)[:400], attempts=sync.attempts + 1)
+    _end(deps, sync, state="failed", reason=str(error)[:400])

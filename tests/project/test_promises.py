@@ -7,15 +7,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [line for line in (ROOT / "docs" / "promises.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
-IN_SCOPE = {1, 2, 3, 4, 5, 20, 22, 23, 26, 28, 31, 32, 35, 38, 39}
-"""Promises of lookup and save."""
+IN_SCOPE = {1, 2, 3, 4, 5, 20, *range(22, 36), 37, 38, 39}
+"""Promises of lookup, save, signing in and connecting a mailbox."""
 
 
 def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-def test_every_promise_of_lookup_and_save_is_on_the_map() -> None:
+def test_every_promise_of_what_is_built_is_on_the_map() -> None:
     assert {int(cells(row)[0]) for row in ROWS} >= IN_SCOPE
 
 

@@ -10,7 +10,7 @@ redirects are followed, each through the same guard.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urljoin
 from xml.sax.saxutils import escape
@@ -86,12 +86,18 @@ def scheme(guard: Guard, url: str, *, deadline_s: float = DEADLINE_S) -> Literal
             reply = session.post(url, data=b"")  # as a call of EWS begins: nobody is signed in yet
         except requests.exceptions.RequestException as error:
             raise translated(error, changes=False) from error
-    offered = {part.strip().partition(" ")[0].lower() for part in reply.headers.get("WWW-Authenticate", "").split(",")}
     if reply.status_code == 503:
         raise Transient("Exchange is not available right now.")
-    if reply.status_code != 401 or not offered & {"ntlm", "negotiate", "basic"}:
+    found = _scheme_in(reply) if reply.status_code == 401 else None
+    if found is None:
         raise Rejected("There is no Exchange at this address, or it signs people in by another way than NTLM or a password.")
-    return "ntlm" if offered & {"ntlm", "negotiate"} else "basic"
+    return found
+
+
+def _scheme_in(reply: requests.Response) -> Literal["ntlm", "basic"] | None:
+    """Return the better of the schemes offered that we can."""
+    offered = {part.strip().partition(" ")[0].lower() for part in reply.headers.get("WWW-Authenticate", "").split(",")}
+    return "ntlm" if offered & {"ntlm", "negotiate"} else "basic" if "basic" in offered else None
 
 
 class _Search:
@@ -118,9 +124,9 @@ class _Search:
     def _ask(self, goal: _Goal) -> _Goal | str:
         """Return the EWS URL, or where to ask instead."""
         url = self._checked(goal.url)
-        reply = self._post(url, goal.address, signed=False)
+        reply = self._post(url, goal.address)
         if reply.status_code == 401:
-            reply = self._post(url, goal.address, signed=True)
+            reply = self._post(url, goal.address, scheme=_scheme_in(reply))
         if reply.status_code == 401:
             raise NeedsReauth("Exchange does not accept the user name and password.")
         if reply.status_code in (301, 302, 307, 308) and reply.headers.get("Location"):
@@ -129,7 +135,7 @@ class _Search:
             raise _Nothing
         return _read(reply.content, goal)
 
-    def _post(self, url: str, address: str, *, signed: bool) -> requests.Response:
+    def _post(self, url: str, address: str, *, scheme: Literal["ntlm", "basic"] | None = None) -> requests.Response:
         body = (
             f'<?xml version="1.0" encoding="utf-8"?><Autodiscover xmlns="{_REQUEST}"><Request>'
             f"<EMailAddress>{escape(address)}</EMailAddress>"
@@ -137,7 +143,7 @@ class _Search:
         )
         headers = {"Content-Type": "text/xml; charset=utf-8", "X-AnchorMailbox": address}
         with hosts.session(self._guard, deadline_s=self._deadline_s, max_bytes=lambda: MAX_BYTES, headers=headers) as session:
-            session.auth = self._get_login().auth() if signed else _no_auth
+            session.auth = replace(self._get_login(), scheme=scheme).auth() if scheme else _no_auth
             try:
                 return session.post(url, data=body.encode())
             except requests.exceptions.RequestException as error:

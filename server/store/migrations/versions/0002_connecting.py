@@ -11,6 +11,17 @@ revision = "0002"
 down_revision = "0001"
 
 
+CLAIM = """
+UPDATE connection SET mailbox_key = tenant_id || ':' || lower(mailbox)
+WHERE NOT EXISTS (
+    SELECT 1 FROM connection AS other
+    WHERE other.id <> connection.id AND other.tenant_id = connection.tenant_id
+        AND lower(other.mailbox) = lower(connection.mailbox)
+)
+"""
+"""A mailbox that only one connection names belongs to that one; who shares one claims it when they connect it anew."""
+
+
 def upgrade() -> None:
     op.create_table(
         "flow",
@@ -33,6 +44,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.String(length=32), nullable=False),
         sa.Column("user_id", sa.String(length=32), nullable=False),
         sa.Column("purpose", sa.String(length=10), nullable=False),
+        sa.Column("made_from", sa.LargeBinary(length=32), nullable=True),
         sa.Column("authenticated_at", schema.UtcDateTime(), nullable=False),
         sa.Column("seen_at", schema.UtcDateTime(), nullable=False),
         sa.Column("expires_at", schema.UtcDateTime(), nullable=False),
@@ -91,7 +103,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_notice_next_due_at", "notice", ["next_due_at"], unique=False)
     op.add_column("connection", sa.Column("account_key", sa.String(length=400), nullable=True))
-    op.add_column("connection", sa.Column("mailbox_key", sa.String(length=320), nullable=True))
+    op.add_column("connection", sa.Column("mailbox_key", sa.String(length=400), nullable=True))
+    op.execute(CLAIM)
     op.create_index("ix_connection_account_key", "connection", ["account_key"], unique=True)
     op.create_index("ix_connection_mailbox_key", "connection", ["mailbox_key"], unique=True)
     op.add_column("organization", sa.Column("ews_url", sa.String(length=400), server_default=sa.text("''"), nullable=False))
