@@ -19,10 +19,10 @@ from flask import Response, g, request
 from werkzeug.exceptions import BadRequest
 
 from server import logs
-from server.errors import NotFound, SsiError
+from server.errors import NotFound, SsiError, Transient
 from server.services import Deps, signing_in
 from server.web.html import Html, Refusal, go, office_policy, refusal_of
-from server.web.throttle import Throttle, network
+from server.web.throttle import Charge, Throttle, network
 from server.wiring import Face
 
 SESSION = "__Host-ssi"
@@ -197,20 +197,19 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             return form(tenant, next_path, fresh, user, Refusal("entry_missing", {}, "", 422))
         if way is None:
             return form(tenant, next_path, fresh, user)
-        guessed, guesser = f"{way.id} {user.strip().upper()}", network(request.remote_addr)  # C4C's users have no case
-        wait_s = guesses.take(guessed)
-        if not wait_s and (wait_s := strangers.take(guesser)):
-            guesses.give_back(guessed)
+        guess = Charge((guesses, f"{way.id} {user.strip().lower()}"), (strangers, network(request.remote_addr)))
+        wait_s = guess.take()
         if wait_s:
             return _later(form(tenant, next_path, fresh, user, _haste(wait_s)), wait_s)
         try:
             signed_in = signing_in.by_password(deps, way.tenant, user, password, next_path=next_path)
         except SsiError as error:
+            if isinstance(error, Transient):  # nobody judged it
+                guess.give_back()
             refusal = _refusal(error)
             log.info("sign-in refused", tenant=way.id, reason=refusal.code)
             return form(tenant, next_path, fresh, user, refusal)
-        guesses.give_back(guessed)
-        strangers.give_back(guesser)
+        guess.give_back()
         return door.admit(signed_in)
 
     @bp.post("/sign-out")
@@ -220,15 +219,15 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     @bp.get(PANE)
     def pane() -> Response:
         """The pane's dialog: ask whether the person who is signed in here is the one who opened it. Any page can lead here."""
-        if g.visitor is None:
-            return go(sign_in_path(PANE, tenant=request.args.get("tenant", "")[:MAX_ENTRY]))
-        return html.page("pane_continue.html", next_path=PANE) if g.visitor.is_fresh else renew_for_pane()
+        if g.visitor is None or not g.visitor.is_fresh:
+            return sign_in_for_pane()
+        return html.page("pane_continue.html", next_path=PANE)
 
     @bp.post(PANE)
     def give_to_pane() -> Response:
         """The dialog's last page: it hands a token to the pane that opened it, by Office.js and by nothing else."""
         if not g.visitor.is_fresh:
-            return renew_for_pane()
+            return sign_in_for_pane()
         wait_s = users.take(g.visitor.principal.user.id)
         if wait_s:
             return too_often(html, wait_s)
@@ -237,8 +236,9 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
         g.policy = office_policy(face, "'none'")
         return page
 
-    def renew_for_pane() -> Response:
-        return go(sign_in_path(PANE, tenant=g.visitor.principal.tenant.name, fresh=True))
+    def sign_in_for_pane() -> Response:
+        tenant = g.visitor.principal.tenant.name if g.visitor else request.args.get("tenant", "")[:MAX_ENTRY]
+        return go(sign_in_path(PANE, tenant=tenant, fresh=True))
 
     def way_of(tenant: str) -> signing_in.Way | None:
         """Return how people sign in; None for an unknown tenant, and as long as it is not said which of several."""

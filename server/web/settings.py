@@ -73,13 +73,12 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             return None
         if request.path == f"{HOME}/progress":
             return problem(401, "needs_sign_in", "Sign in to see this.")
-        return go(sign_in_path(HOME if request.path.startswith("/connect/") else request.path))
+        return go(sign_in_path(HOME if request.path.startswith("/connect/") else request.path, fresh=_changes()))
 
     @bp.before_request
     def _only_just_signed_in() -> Response | None:
         """A browser left open is not enough to change where somebody's mail goes."""
-        changes = request.path.startswith((CHANGE, f"{HOME}/disconnect"))
-        if not changes or g.visitor.is_fresh:
+        if not _changes() or g.visitor.is_fresh:
             return None
         return go(sign_in_path(request.path, tenant=_principal().tenant.name, fresh=True))
 
@@ -204,6 +203,11 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
         )
 
     return bp
+
+
+def _changes() -> bool:
+    """Whether the page asked for changes a connection."""
+    return request.path.startswith((CHANGE, f"{HOME}/disconnect"))
 
 
 def _principal() -> Principal:

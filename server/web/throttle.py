@@ -55,6 +55,26 @@ class Throttle:
         return min(float(self._per_minute), left + max(0.0, (now - at).total_seconds()) * self._per_minute / 60)
 
 
+class Charge:
+    """One of each of several buckets, taken together or not at all."""
+
+    def __init__(self, *places: tuple[Throttle, str]) -> None:
+        self._places = places
+
+    def take(self) -> float:
+        """Return as Throttle.take does; whoever has to wait for one bucket has taken from none."""
+        for number, (throttle, key) in enumerate(self._places):
+            wait_s = throttle.take(key)
+            if wait_s:
+                Charge(*self._places[:number]).give_back()
+                return wait_s
+        return 0.0
+
+    def give_back(self) -> None:
+        for throttle, key in self._places:
+            throttle.give_back(key)
+
+
 def network(address: str | None) -> str:
     """Return the key of who calls from a network address: an IPv6 network's people have at least a /64 to choose from."""
     try:
