@@ -17,7 +17,7 @@ from server import logs
 from server.services import Deps
 from server.web import api, auth, pages, problems, settings
 from server.web.catalogue import Catalogue
-from server.web.html import Html
+from server.web.html import Html, office_policy
 from server.wiring import Face
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -158,29 +158,13 @@ def _only_exactly(app: APIFlask, origins: tuple[str, ...]) -> None:
 
 def _secure(app: APIFlask, face: Face) -> None:
     """Set the headers that every answer carries, errors included."""
-    office = face.office_js_url.split("/", 3)
-    office_origin = "/".join(office[:3])
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src 'self' {office_origin} https://ajax.aspnetcdn.com",
-            "style-src 'self'",
-            "img-src 'self' data:",
-            f"connect-src 'self' {office_origin}",
-            f"frame-src {office_origin} https://telemetryservice.firstpartyapps.oaspapps.com",
-            "base-uri 'none'",
-            "form-action 'self'",
-            "object-src 'none'",
-            f"frame-ancestors 'self' {' '.join(face.frame_ancestors)}",
-        )
-    )
     headers = {
-        "Content-Security-Policy": policy,
+        "Content-Security-Policy": office_policy(face, f"'self' {' '.join(face.frame_ancestors)}"),
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
     }
 
     @app.after_request
@@ -188,4 +172,6 @@ def _secure(app: APIFlask, face: Face) -> None:
         response.headers.update(headers)
         if "policy" in g:  # a page for people is not the pane
             response.headers["Content-Security-Policy"] = g.policy
+        if request.path == "/sidebar" or request.path.startswith("/static/"):  # which mail clients show in pages of theirs
+            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         return response

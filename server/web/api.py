@@ -19,7 +19,7 @@ from server.services import Caller, Deps, connections, context, saving
 from server.web import models as m
 from server.web.limits import check_shape
 from server.web.problems import problem
-from server.web.throttle import Throttle
+from server.web.throttle import Throttle, network
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
             g.caller = in_time(partial(_identified, deps, request.headers.get("Authorization", "")))
         except (NeedsReauth, Forbidden):
             # Who shares the address of somebody who tries keys is not shut out: good tokens do not come here.
-            wait_s = strangers.take(request.remote_addr or "")
+            wait_s = strangers.take(network(request.remote_addr))
             if wait_s:
                 return _too_often("Too many sign-ins from here failed.", wait_s)
             raise

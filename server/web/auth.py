@@ -18,18 +18,23 @@ from apiflask import APIBlueprint
 from flask import Response, g, request
 from werkzeug.exceptions import BadRequest
 
-from server.errors import NotFound, SsiError
+from server import logs
+from server.errors import NotFound, SsiError, Transient
 from server.services import Deps, signing_in
-from server.web.html import Html, Refusal, go, refusal_of
-from server.web.throttle import Throttle
+from server.web.html import Html, Refusal, go, office_policy, refusal_of
+from server.web.throttle import Charge, Throttle, network
 from server.wiring import Face
 
 SESSION = "__Host-ssi"
 BROWSER = "__Host-ssi-flow"
 HOME = "/settings/sync/email"
+PANE = "/pane/sign-in"
 FLOW_S = 600  # how long a browser is known for a sign-in elsewhere
 MAX_ENTRY = 320  # characters of anything typed but a password
 MAX_PASSWORD = 1024
+GUESSES_PER_MINUTE = 5  # at the password of one C4C user
+
+log = logs.get(__name__)
 
 _NEXT = re.compile(r"/(?:settings|pane)(?:/[a-z0-9]+(?:-[a-z0-9]+)*)*/?")
 _MAX_NEXT = 200
@@ -81,9 +86,10 @@ class Door:
         self._set(response, SESSION, signed_in.token, signed_in.max_age_s)
         return response
 
-    def let_go(self) -> Response:
+    def let_go(self, next_path: str = "") -> Response:
+        """End the session; with a path to go on to, somebody else signs in, who is not whoever the provider still knows."""
         self._end()
-        response = go("/sign-in?out=1")
+        response = go(sign_in_path(own_path(next_path), fresh=True) if next_path else "/sign-in?out=1")
         self._set(response, SESSION, "", 0)
         return response
 
@@ -95,7 +101,7 @@ class Door:
         token, browser = request.cookies.get(SESSION, ""), request.cookies.get(BROWSER, "")
         g.visitor = signing_in.visitor(self._deps, token) if 0 < len(token) <= MAX_PASSWORD else None
         g.csrf = _hmac(g.visitor.csrf_key) if g.visitor else ""
-        g.policy = self._html.policy
+        g.policy = self._html.policy()
         g.browser = browser if _SECRET.fullmatch(browser) else secrets.token_urlsafe(32)
 
     def _check_form(self) -> Response | None:
@@ -107,7 +113,7 @@ class Door:
         expected = _hmac(g.browser.encode()) if is_entry else g.csrf
         given = request.form.get("csrf", "")
         if not is_entry and g.visitor is None:  # the session ended while the form was open
-            return go(sign_in_path(own_path(request.path)))
+            return go(sign_in_path(own_path(request.form.get("next") or request.path)))
         if not hmac.compare_digest(given.encode(), expected.encode()):
             return self._html.refused(Refusal("old_page", {}, "", 403), retry=own_path(request.path))
         return None
@@ -146,13 +152,8 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     door.watch(bp)
     html.take_errors(bp)
     strangers = Throttle(deps.limits.failed_sign_ins_per_minute, deps.now)
-
-    @bp.before_request
-    def _not_too_often() -> Response | None:
-        if request.method != "POST" or request.path == "/sign-out":
-            return None
-        wait_s = strangers.take(request.remote_addr or "")
-        return too_often(html, wait_s) if wait_s else None
+    guesses = Throttle(GUESSES_PER_MINUTE, deps.now)
+    users = Throttle(deps.limits.user_calls_per_minute, deps.now)
 
     @bp.get("/sign-in")
     def sign_in() -> Response:
@@ -164,58 +165,97 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     @bp.post("/sign-in")
     def begin() -> Response:
         tenant, next_path = request.form.get("tenant", "")[:MAX_ENTRY], own_path(request.form.get("next", ""))
-        url = signing_in.begin(
-            deps,
-            tenant,
-            browser=door.browser(),
-            redirect_uri=f"{face.public_url}/sign-in/callback",
-            next_path=next_path,
-            fresh=bool(request.form.get("fresh")),
-        )
+        fresh, way = bool(request.form.get("fresh")), way_of(tenant)
+        if way is None:
+            return form(tenant, next_path, fresh)
+        wait_s = strangers.take(network(request.remote_addr))
+        if wait_s:
+            return too_often(html, wait_s)
+        uri, browser = f"{face.public_url}/sign-in/callback/{way.id}", door.browser()
+        try:
+            url = signing_in.begin(deps, way.tenant, browser=browser, redirect_uri=uri, next_path=next_path, fresh=fresh)
+        except SsiError as error:
+            return form(tenant, next_path, fresh, refusal=_refusal(error))
         return html.leave(url, "company")
 
-    @bp.get("/sign-in/callback")
-    def callback() -> Response:
+    @bp.get("/sign-in/callback/<string(length=32):tenant>")
+    def callback(tenant: str) -> Response:
+        """Where the provider of one tenant sends people. An answer that comes elsewhere is another provider's (RFC 9700, 4.4)."""
         try:
-            signed_in = signing_in.finish(deps, browser=g.browser, answer=answer_of_provider())
+            signed_in = signing_in.finish(deps, browser=g.browser, answer=answer_of_provider(), tenant=tenant)
         except SsiError as error:
-            return html.refused(refusal_of(error), contact=contact(), retry=sign_in_path(HOME))
+            return html.refused(_refusal(error), contact=contact(), retry=sign_in_path(HOME))
         return door.admit(signed_in)
 
     @bp.post("/sign-in/password")
     def by_password() -> Response:
+        """Have C4C judge a password, which counts as a guess until it is known to be right."""
         entered = request.form
         tenant, user, next_path = entered.get("tenant", ""), entered.get("user", ""), own_path(entered.get("next", ""))
-        password = entered.get("password", "")
+        password, fresh, way = entered.get("password", ""), bool(entered.get("fresh")), way_of(tenant[:MAX_ENTRY])
         if not user or not password or max(len(tenant), len(user)) > MAX_ENTRY or len(password) > MAX_PASSWORD:
-            return form(tenant, next_path, bool(entered.get("fresh")), user, Refusal("entry_missing", {}, "", 422))
+            return form(tenant, next_path, fresh, user, Refusal("entry_missing", {}, "", 422))
+        if way is None:
+            return form(tenant, next_path, fresh, user)
+        guess = Charge((guesses, f"{way.id} {user.strip().lower()}"), (strangers, network(request.remote_addr)))
+        wait_s = guess.take()
+        if wait_s:
+            return _later(form(tenant, next_path, fresh, user, _haste(wait_s)), wait_s)
         try:
-            signed_in = signing_in.by_password(deps, tenant, user, password, next_path=next_path)
+            signed_in = signing_in.by_password(deps, way.tenant, user, password, next_path=next_path)
         except SsiError as error:
-            return form(tenant, next_path, bool(entered.get("fresh")), user, refusal_of(error))
+            if isinstance(error, Transient):  # nobody judged it
+                guess.give_back()
+            refusal = _refusal(error)
+            log.info("sign-in refused", tenant=way.id, reason=refusal.code)
+            return form(tenant, next_path, fresh, user, refusal)
+        guess.give_back()
         return door.admit(signed_in)
 
     @bp.post("/sign-out")
     def sign_out() -> Response:
-        return door.let_go()
+        return door.let_go(request.form.get("next", ""))
 
-    @bp.get("/pane/sign-in")
+    @bp.get(PANE)
     def pane() -> Response:
-        """The page of the pane's dialog: it hands a token to the pane that opened it, by Office.js and by nothing else."""
-        if g.visitor is None:
-            return go(sign_in_path("/pane/sign-in", tenant=request.args.get("tenant", "")[:MAX_ENTRY]))
-        token, seconds = signing_in.pane_token(deps, g.visitor)
+        """The pane's dialog: ask whether the person who is signed in here is the one who opened it. Any page can lead here."""
+        if g.visitor is None or not g.visitor.is_fresh:
+            return sign_in_for_pane()
+        return html.page("pane_continue.html", next_path=PANE)
+
+    @bp.post(PANE)
+    def give_to_pane() -> Response:
+        """The dialog's last page: it hands a token to the pane that opened it, by Office.js and by nothing else."""
+        if not g.visitor.is_fresh:
+            return sign_in_for_pane()
+        wait_s = users.take(g.visitor.principal.user.id)
+        if wait_s:
+            return too_often(html, wait_s)
+        token, seconds = signing_in.pane_token(deps, g.visitor, request.cookies[SESSION])
         page = html.page("pane_sign_in.html", token=token, seconds=seconds, office_js_url=face.office_js_url)
-        g.pop("policy")  # Office.js needs what the pane needs
+        g.policy = office_policy(face, "'none'")
         return page
 
-    def form(tenant: str, next_path: str, fresh: bool, user: str = "", refusal: Refusal | None = None) -> Response:
-        """Ask for what is needed to sign in, or first for the tenant."""
-        tenant = tenant[:MAX_ENTRY] or (g.visitor.principal.tenant.name if g.visitor else "")
+    def sign_in_for_pane() -> Response:
+        tenant = g.visitor.principal.tenant.name if g.visitor else request.args.get("tenant", "")[:MAX_ENTRY]
+        return go(sign_in_path(PANE, tenant=tenant, fresh=True))
+
+    def way_of(tenant: str) -> signing_in.Way | None:
+        """Return how people sign in; None for an unknown tenant, and as long as it is not said which of several."""
         try:
-            way = signing_in.ways(deps, tenant or None)
+            return signing_in.ways(deps, tenant or None)
         except NotFound:
-            way, refusal = None, Refusal("tenant_unknown", {"tenant": tenant}, "", 404)
+            return None
+
+    def form(tenant: str, next_path: str, fresh: bool, user: str = "", refusal: Refusal | None = None) -> Response:
+        """Ask for what is needed to sign in, or first for the tenant. Whoever guesses the names of tenants has to wait."""
+        tenant = tenant[:MAX_ENTRY] or (g.visitor.principal.tenant.name if g.visitor else "")
+        way = way_of(tenant)
+        if way is None and tenant:
+            wait_s = strangers.take(network(request.remote_addr))
+            if wait_s:
+                return too_often(html, wait_s)
+            refusal = Refusal("tenant_unknown", {"tenant": tenant}, "", 404)
         return html.page(
             "sign_in.html",
             refusal.status if refusal else 200,
@@ -223,6 +263,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             tenant=way.tenant if way else tenant,
             user=user[:MAX_ENTRY],
             next_path=next_path,
+            for_pane=next_path == PANE,
             fresh=fresh,
             is_out="out" in request.args,
             refusal=refusal,
@@ -248,10 +289,21 @@ def contact() -> str:
 
 
 def too_often(html: Html, wait_s: float) -> Response:
-    seconds = math.ceil(wait_s)
-    response = html.refused(Refusal("too_often", {"seconds": str(seconds)}, "", 429))
-    response.headers["Retry-After"] = str(seconds)
+    return _later(html.refused(_haste(wait_s)), wait_s)
+
+
+def _haste(wait_s: float) -> Refusal:
+    return Refusal("too_often", {"seconds": str(math.ceil(wait_s))}, "", 429)
+
+
+def _later(response: Response, wait_s: float) -> Response:
+    response.headers["Retry-After"] = str(math.ceil(wait_s))
     return response
+
+
+def _refusal(error: SsiError) -> Refusal:
+    """Return what to tell of a sign-in. What is not found is the tenant's way to sign in, changed since the page was made."""
+    return Refusal("way_changed", {}, str(error), 409) if isinstance(error, NotFound) else refusal_of(error)
 
 
 def _hmac(key: bytes) -> str:

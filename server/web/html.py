@@ -31,6 +31,7 @@ _FOR_ADMINS = frozenset(
         "issuer_mismatch",
         "no_rights",
         "not_a_mailbox",
+        "not_confirmed",
         "not_offered",
         "not_provisioned",
         "server_unreachable",
@@ -72,10 +73,29 @@ def refusal_of(error: errors.SsiError) -> Refusal:
     if isinstance(error, ConnectRefused | SignInRefused):
         code, facts = error.code, error.facts
     elif isinstance(error, errors.Forbidden):
-        code = error.code
+        code, facts = error.code, {"contact": getattr(error, "contact", "")}
     elif isinstance(error, errors.InvalidInput):
         facts = {"field": error.field, "reason": error.reason}
     return Refusal(code, facts, str(error), status)
+
+
+def office_policy(face: Face, ancestors: str) -> str:
+    """Return the policy of what holds Office.js, for a page that `ancestors` may frame."""
+    office_origin = "/".join(face.office_js_url.split("/", 3)[:3])
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' {office_origin} https://ajax.aspnetcdn.com",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            f"connect-src 'self' {office_origin}",
+            f"frame-src {office_origin} https://telemetryservice.firstpartyapps.oaspapps.com",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "object-src 'none'",
+            f"frame-ancestors {ancestors}",
+        )
+    )
 
 
 def go(path: str) -> Response:
@@ -90,8 +110,12 @@ class Html:
         self._catalogue = catalogue
         self._asset = asset
         self._key_place = face.key_place
-        ancestors = " ".join(face.pages_frame_ancestors) or "'none'"
-        self.policy = (
+        self._ancestors = " ".join(face.pages_frame_ancestors) or "'none'"
+
+    def policy(self) -> str:
+        """Return what the page asked for may load. The dialog's pages are framed by nobody: a click there gives a token away."""
+        ancestors = "'none'" if request.path.startswith("/pane/") else self._ancestors
+        return (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
             f"form-action 'self'; object-src 'none'; frame-ancestors {ancestors}"
         )
@@ -103,6 +127,9 @@ class Html:
     def page(self, template: str, status: int = 200, *, is_personal: bool = True, **values: Any) -> Response:
         """Return a page. What `is_personal` is kept by nobody."""
         text = self.text()
+        refusal: Refusal | None = values.get("refusal")
+        if refusal is not None and "missing" in refusal.facts:
+            values["refusal"] = refusal._replace(facts={**refusal.facts, "missing": _in_words(text, refusal.facts["missing"])})
         body = render_template(
             template,
             t=text.t,
@@ -116,7 +143,7 @@ class Html:
             csrf=g.get("csrf", ""),
             **values,
         )
-        g.policy = self.policy
+        g.policy = self.policy()
         response = Response(body, status, mimetype="text/html")
         response.headers["Content-Language"] = text.language
         response.vary.add("Accept-Language")
@@ -155,6 +182,12 @@ class Html:
         bp.register_error_handler(HTTPException, of_http)
         bp.register_error_handler(errors.SsiError, of_tree)
         bp.register_error_handler(Exception, of_ours)
+
+
+def _in_words(text: Text, scopes: str) -> str:
+    """Return what permissions allow, of which a sign-in service gives the names, with commas."""
+    names = scopes.split(",")
+    return ", ".join(text.named("scope", re.sub(r"\W", "_", name), name) for name in names)
 
 
 def _contact() -> str:

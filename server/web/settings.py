@@ -43,12 +43,15 @@ _FIELDS = {
     "wrong_account": "address",
     "password_refused": "password",
     "certificate": "url",
+    "not_confirmed": "url",
     "server_not_found": "url",
     "server_unreachable": "url",
 }
 """Refusal -> the field it is about."""
 
-_WANTS_MORE = frozenset({"password_refused", "account_locked", "certificate", "server_not_found", "server_unreachable"})
+_WANTS_MORE = frozenset(
+    {"password_refused", "account_locked", "certificate", "not_confirmed", "server_not_found", "server_unreachable"}
+)
 """Refusals after which the extended login is open."""
 
 
@@ -73,13 +76,12 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             return None
         if request.path == f"{HOME}/progress":
             return problem(401, "needs_sign_in", "Sign in to see this.")
-        return go(sign_in_path(HOME if request.path.startswith("/connect/") else request.path))
+        return go(sign_in_path(HOME if request.path.startswith("/connect/") else request.path, fresh=_changes()))
 
     @bp.before_request
     def _only_just_signed_in() -> Response | None:
         """A browser left open is not enough to change where somebody's mail goes."""
-        changes = request.path.startswith((CHANGE, f"{HOME}/disconnect"))
-        if not changes or g.visitor.is_fresh:
+        if not _changes() or g.visitor.is_fresh:
             return None
         return go(sign_in_path(request.path, tenant=_principal().tenant.name, fresh=True))
 
@@ -99,7 +101,8 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     @bp.get(HOME)
     def overview() -> Response:
         seen = connecting.overview(deps, _principal())
-        return html.page("email.html", overview=seen, words=_words(html.text(), seen))
+        is_untold = "untold" in request.args and (seen.state, seen.service) == ("disconnected", "google")
+        return html.page("email.html", overview=seen, words=_words(html.text(), seen), is_untold=is_untold)
 
     @bp.get(f"{HOME}/progress")
     def progress() -> Response:
@@ -130,7 +133,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     @bp.get("/connect/<any(microsoft, google):place>")
     def callback(place: str) -> Response:
         try:
-            connecting.finish(deps, _principal(), browser=g.browser, answer=answer_of_provider())
+            connecting.finish(deps, _principal(), _PLACES[place], browser=g.browser, answer=answer_of_provider())
         except SsiError as error:
             return provider_page(_PLACES[place], refusal_of(error))
         return go(DONE)
@@ -169,8 +172,8 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
 
     @bp.post(f"{HOME}/disconnect")
     def disconnect() -> Response:
-        connecting.disconnect(deps, _principal())
-        return go(HOME)
+        was_told = connecting.disconnect(deps, _principal())
+        return go(HOME if was_told else f"{HOME}?untold=1")
 
     def leave(service: connecting.OAuthService, address: str = "") -> Response:
         place = "google" if service == "google" else "microsoft"
@@ -203,6 +206,11 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
         )
 
     return bp
+
+
+def _changes() -> bool:
+    """Whether the page asked for changes a connection."""
+    return request.path.startswith((CHANGE, f"{HOME}/disconnect"))
 
 
 def _principal() -> Principal:

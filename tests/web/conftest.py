@@ -8,15 +8,25 @@ from typing import Any
 import pytest
 from apiflask import APIFlask
 
+from server.services import Deps
 from simulator.ports import Simulator
 from tests.web.browser import ORIGIN, SETTINGS, Browser
 
 
 @pytest.fixture
-def visitor(app: APIFlask, simulator: Simulator) -> Callable[..., Browser]:
+def tenant(deps: Deps) -> str:
+    """Id of the tenant that the World's people are of."""
+    with deps.store.transaction(reading=True) as tx:
+        (found,) = tx.tenants()
+    return found.id
+
+
+@pytest.fixture
+def visitor(app: APIFlask, simulator: Simulator, tenant: str) -> Callable[..., Browser]:
     """Give one of the World's people a browser: visitor() is the first, visitor(1) the second."""
     for provider in (simulator.provider, simulator.google_identity):
-        provider.redirect_uris |= {f"{ORIGIN}/{path}" for path in ("sign-in/callback", "connect/microsoft", "connect/google")}
+        paths = (f"sign-in/callback/{tenant}", "connect/microsoft", "connect/google")
+        provider.redirect_uris |= {f"{ORIGIN}/{path}" for path in paths}
 
     def visitor(number: int = 0, **more: str) -> Browser:
         return Browser(app, simulator, simulator.world.people[number], **more)

@@ -22,7 +22,7 @@ CODES = json.loads("""[
     "account_unusable", "failed", "wrong_account", "other_account", "already_connected", "flow_unknown", "provider_away",
     "password_refused", "account_locked", "server_unreachable", "server_not_found", "certificate", "exchange_online",
     "not_a_mailbox", "no_rights", "identity_taken", "domain_not_admitted", "not_offered", "invalid_entry", "not_provisioned",
-    "c4c_user", "forbidden", "suspended", "not_found", "too_often"
+    "c4c_user", "forbidden", "suspended", "not_found", "not_confirmed", "too_many_tries", "way_changed"
 ]""")
 FACTS = {
     "scopes_missing": {"missing"},
@@ -30,6 +30,7 @@ FACTS = {
     "other_account": {"signed_in", "expected"},
     "already_connected": {"address"},
     "tenant_unknown": {"tenant"},
+    "too_often": {"seconds"},
 }
 TEXT_ATTRIBUTES = re.compile(r'\s(?:title|alt|placeholder|aria-label|aria-description|label)="([^"]*)"')
 

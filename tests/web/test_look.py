@@ -28,8 +28,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "forced": {"viewport": {"width": 800, "height": 600}, "forced_colors": "active"},
     "german": {"viewport": {"width": 320, "height": 568}, "locale": "de-DE"},
 }
-STRANGERS = ["/", "/privacy", "/sign-in", "/sign-in?tenant=nobody", "/sign-in/callback?state=x"]
-PATHS = [SETTINGS, f"{SETTINGS}/change/microsoft365", "/settings/nowhere", "/connect/google?state=x"]
+STRANGERS = ["/", "/privacy", "/sign-in", "/sign-in?tenant=nobody", f"/sign-in/callback/{'0' * 32}?state=x"]
+PATHS = [SETTINGS, f"{SETTINGS}/change/microsoft365", "/settings/nowhere", "/connect/google?state=x", "/pane/sign-in"]
 
 
 @contextmanager
