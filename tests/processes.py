@@ -84,22 +84,30 @@ class Installed:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def serve(self, *, processes: int = 1, **environment: str) -> None:
-        """Start the server; return when it answers."""
-        self._start("serve", "--port", str(self.port), "--processes", str(processes), **environment)
-        eventually(self.answers)
+    def serve(self, *, processes: int = 1, port: int = 0, **environment: str) -> None:
+        """Start the server, or another one at this port; return when it answers."""
+        port = port or self.port
+        self._start("serve", "--port", str(port), "--processes", str(processes), **environment)
+        eventually(lambda: self.answers(port))
 
     def work(self) -> None:
         """Start a worker of its own."""
         self._start("worker")
 
-    def answers(self) -> bool:
+    def answers(self, port: int = 0) -> bool:
         with suppress(httpx.TransportError):
-            return httpx.get(self.url("/readyz"), **PLAIN).status_code == 200
+            return httpx.get(self.url("/readyz", port), **PLAIN).status_code == 200
         return False
 
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+    def url(self, path: str, port: int = 0) -> str:
+        return f"http://127.0.0.1:{port or self.port}{path}"
+
+    def shown(self) -> bytes:
+        """What everybody on the machine can see of what runs: command lines, and with them here the environments."""
+        pids = [process.pid for process in self._running]
+        for pid in pids:
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return b"\0".join(Path(f"/proc/{pid}/{file}").read_bytes() for pid in pids for file in ("cmdline", "environ"))
 
     def send(self, person: Person, method: str, path: str, body: Any = None) -> httpx.Response:
         headers = {"Authorization": "Bearer " + self.simulator.bearer(person)}

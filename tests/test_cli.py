@@ -16,7 +16,7 @@ from server import logs
 from server.cli import main
 from server.config import Settings
 from server.services import Deps
-from server.store import Store
+from server.store import Connection, Organization, Store
 from server.worker import Dispatcher
 from simulator import demo
 from simulator.ports import CODES, Simulator
@@ -311,7 +311,7 @@ def test_under_impersonation_a_person_is_connected_by_being_added(ssi: Ssi, worl
 @at("exchange_impersonation")
 def test_under_impersonation_a_person_who_is_switched_on_again_is_connected(ssi: Ssi, world: World, person: Person) -> None:
     off = value(ssi("user", "disable", "demo", person.email, "--json"))
-    assert (off["enabled"], [one["state"] for one in off["connections"]]) == (False, ["needs_reauth"])
+    assert (off["enabled"], [one["state"] for one in off["connections"]]) == (False, ["active"])
     world.faults.append(Fault("exchange", "status", status=401, times=None))
     assert fails(ssi("user", "enable", "demo", person.email), "no longer accepts")
     assert not value(ssi("user", "show", "demo", person.email, "--json"))["enabled"]
@@ -391,6 +391,16 @@ def test_a_document_sets_up_everything_and_is_refused_a_second_time(
     assert fails(ssi("provision", document, **database), "exists already")
 
 
+def _kept(settings: Settings, email: str) -> tuple[Connection, Organization]:
+    store = Store(settings.database_url)
+    with store.transaction(reading=True) as tx:
+        (user,) = [one for one in tx.users(tx.tenant("demo").id) if one.email == email]
+        (connection,) = tx.connections_of(user.id)
+        organization = tx.organization_of(user.id)
+    store.close()
+    return connection, organization
+
+
 def test_a_mailbox_is_connected_and_a_service_account_is_kept_from_a_file(
     ssi: Ssi, simulator: Simulator, world: World, settings: Settings, tmp_path: Path
 ) -> None:
@@ -400,21 +410,17 @@ def test_a_mailbox_is_connected_and_a_service_account_is_kept_from_a_file(
     assert fails(ssi("user", "connect", "demo", person.email, own), "mailbox", "office365")  # which such a login does not open
     assert ssi("org", "set", "demo", "Sales", "--access-type", "exchange_direct").code == 0
     connected = ssi("user", "connect", "demo", person.email, own, "--json")
-    assert (connected.code, connected.err) == (0, "")
+    assert connected.code == 0
     assert [one["state"] for one in json.loads(connected.out)["connections"]] == ["active"]
     assert ssi("user", "connect", "demo", person.email.upper(), own).code == 0
+    sealed = [_kept(settings, person.email)[0].credentials]
     arguments = ("--access-type", "exchange_impersonation", "--admin-contact", "a@b.example", "--service-account", service)
     assert ssi("org", "set", "demo", "Sales", *arguments).code == 0
-    store = Store(settings.database_url)
-    with store.transaction(reading=True) as tx:
-        (user,) = [one for one in tx.users(tx.tenant("demo").id) if one.email == person.email]
-        (connection,) = tx.connections_of(user.id)
-        organization = tx.organization_of(user.id)
-    store.close()
-    assert (connection.provider, connection.mailbox, connection.state) == ("exchange", person.email, "active")
-    for sealed in (connection.credentials, organization.service_account):
-        assert sealed
-        assert b"CANARY" not in sealed
+    connection, organization = _kept(settings, person.email)
+    assert (connection.mailbox, connection.state, connection.credentials) == (person.email, "active", None)
+    sealed.append(organization.service_account)
+    assert all(one and b"CANARY" not in one for one in sealed)
+    assert ssi("org", "set", "demo", "Sales", "--access-type", "exchange_direct").code == 0
     wrong = file(tmp_path, "wrong.json", {"provider": "exchange", **login, "colour": "CANARY-blue"})
     refused = ssi("user", "connect", "demo", person.email, wrong)
     assert fails(refused, "mailbox.colour", "no such setting")

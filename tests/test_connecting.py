@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,8 +22,8 @@ from server.errors import Forbidden, NotFound, SsiError
 from server.services import Deps, ExchangeDoor, Principal, connecting, provisioning, signing_in
 from server.services.connecting import Overview
 from server.services.signing_in import ConnectRefused
-from simulator import demo
-from simulator.ports import Simulator
+from simulator import demo, ews
+from simulator.ports import SERVICE_ACCOUNT, Simulator
 from simulator.world import AccessType, Fault, Person, World
 from tests.api import Api
 
@@ -73,7 +75,7 @@ class Visit:
         return {name: values[0] for name, values in parse_qs(urlsplit(reply.headers["Location"]).query).items()}
 
     def finish(self, answer: Mapping[str, str]) -> None:
-        connecting.finish(self.deps, self.principal, browser=self.browser, answer=answer)
+        connecting.finish(self.deps, self.principal, self.service, browser=self.browser, answer=answer)
 
     def use(self, door: ExchangeDoor) -> None:
         self.deps = replace(self.deps, doors=replace(self.deps.doors, exchange=door))
@@ -114,6 +116,9 @@ class Door:
     def scheme(self, url: str) -> Literal["ntlm", "basic"]:
         return self.only or self.real.scheme(url)
 
+    def is_listed(self, host: str) -> bool:
+        return self.real.is_listed(host)
+
 
 def newcomer(deps: Deps, simulator: Simulator, person: Person, access_type: str = "user_choice") -> Visit:
     """Let the product know a person, and nothing of any mailbox or account of theirs."""
@@ -127,7 +132,7 @@ def newcomer(deps: Deps, simulator: Simulator, person: Person, access_type: str 
         deps, "demo", organization.name, access_type, organization.admin_contact, organization.profile.to_json()
     )
     for known in (simulator.provider, simulator.google_identity):
-        known.redirect_uris |= {*BACK.values(), HOME + "/sign-in/callback"}
+        known.redirect_uris |= set(BACK.values())
     return visit
 
 
@@ -383,6 +388,12 @@ def test_a_sign_in_that_is_not_whole_is_refused_and_leaves_the_old_connection(vi
     assert what == "replay" or visit.overview.since == since
 
 
+def test_an_answer_at_another_services_address_is_refused(visit: Visit) -> None:
+    answer = visit.sign_in(visit.begin())
+    act = partial(connecting.finish, visit.deps, visit.principal, "google", browser=visit.browser, answer=answer)
+    assert refused(act)[0] == "flow_unknown"
+
+
 @CODE_SERVICES
 def test_an_answer_that_belongs_to_somebody_else_is_refused(visit: Visit, other_visit: Visit) -> None:
     answer = visit.sign_in(visit.begin())
@@ -417,7 +428,7 @@ def test_somebody_who_is_switched_off_on_the_way_is_refused(visit: Visit) -> Non
     principal, answer = visit.principal, visit.sign_in(visit.begin())
     provisioning.set_user_enabled(visit.deps, "demo", visit.person.email, False)
     with pytest.raises(Forbidden, match="no longer set up"):
-        connecting.finish(visit.deps, principal, browser=visit.browser, answer=answer)
+        connecting.finish(visit.deps, principal, visit.service, browser=visit.browser, answer=answer)
     provisioning.set_user_enabled(visit.deps, "demo", visit.person.email, True)
     assert visit.overview.state != "active"
 
@@ -436,6 +447,19 @@ def test_a_service_that_the_organization_does_not_offer_is_refused(deps: Deps, s
 def house(deps: Deps, simulator: Simulator, me: Api) -> Visit:
     me.person.access_type = "exchange_direct"
     return newcomer(deps, simulator, me.person)
+
+
+def test_where_the_administrator_named_the_server_it_is_that_one(house: Visit) -> None:
+    organization = house.principal.organization
+    provisioning.put_organization(house.deps, "demo", organization.name, ews_url="https://mail.example.com/EWS/Exchange.asmx")
+    assert refused(house.enter)[0] == "not_confirmed"
+
+
+def test_one_person_tries_one_password_at_a_time(house: Visit) -> None:
+    assert house.deps.tries.begin(house.principal.user.id)
+    assert refused(house.enter)[0] == "too_many_tries"
+    house.deps.tries.end(house.principal.user.id)
+    house.enter()
 
 
 def test_a_login_is_tried_before_it_is_kept(house: Visit, world: World) -> None:
@@ -486,6 +510,10 @@ def test_passwords_with_every_odd_character_open_the_mailbox(house: Visit, passw
 
 def test_an_account_that_is_locked_is_told_as_such(house: Visit, world: World) -> None:
     house.by_basic()
+    assert refused(house.enter) == ("not_confirmed", {"contact": "it@aldermill.example"})  # it would read the password
+    organization = house.principal.organization
+    url = house.simulator.ews.url + "/EWS/Exchange.asmx"
+    provisioning.put_organization(house.deps, "demo", organization.name, ews_url=url)
     world.faults.append(Fault("exchange", "locked", times=None))
     assert refused(house.enter)[0] == "account_locked"
 
@@ -538,25 +566,25 @@ def test_a_grant_that_is_not_used_is_given_back_unless_a_connection_lives_on_it(
 
 def test_a_person_signs_in_at_their_tenants_provider(visit: Visit) -> None:
     signed = _signed_in(visit)
-    found = signing_in.visitor(visit.deps, signed.token)
-    assert found is not None
+    found = visitor(visit, signed)
     assert (found.principal.user.email, found.is_fresh, signed.next_path) == (visit.person.email, True, "/settings/")
     signing_in.sign_out(visit.deps, signed.token)
     assert signing_in.visitor(visit.deps, signed.token) is None
 
 
-def _signed_in(visit: Visit, person: Person | None = None) -> signing_in.SignedIn:
+def _signed_in(visit: Visit, person: Person | None = None, *, fresh: bool = False) -> signing_in.SignedIn:
     way = signing_in.ways(visit.deps, None)
     assert way is not None
-    url = signing_in.begin(
-        visit.deps,
-        way.tenant,
-        browser=visit.browser,
-        redirect_uri=HOME + "/sign-in/callback",
-        next_path="/settings/",
-        fresh=False,
-    )
-    return signing_in.finish(visit.deps, browser=visit.browser, answer=visit.sign_in(url, person))
+    back = f"{HOME}/sign-in/callback/{way.id}"
+    visit.simulator.provider.redirect_uris.add(back)
+    url = signing_in.begin(visit.deps, way.tenant, browser=visit.browser, redirect_uri=back, next_path="/settings/", fresh=fresh)
+    return signing_in.finish(visit.deps, browser=visit.browser, answer=visit.sign_in(url, person), tenant=way.id)
+
+
+def visitor(visit: Visit, signed: signing_in.SignedIn) -> signing_in.Visitor:
+    found = signing_in.visitor(visit.deps, signed.token)
+    assert found is not None
+    return found
 
 
 def test_a_page_session_ends_without_use_after_a_day_and_when_its_person_is_switched_off(
@@ -581,9 +609,37 @@ def test_a_page_session_ends_without_use_after_a_day_and_when_its_person_is_swit
 def test_changing_credentials_needs_a_sign_in_of_late(visit: Visit, forward: Callable[..., None]) -> None:
     signed = _signed_in(visit)
     forward(minutes=16)
-    found = signing_in.visitor(visit.deps, signed.token)
-    assert found is not None
-    assert not found.is_fresh
+    assert not visitor(visit, signed).is_fresh
+
+
+def test_a_sign_in_without_a_proof_of_late_is_none_of_late(visit: Visit) -> None:
+    """Who finds a browser in which the provider still knows somebody signs in without a word: not to change a mailbox."""
+    now = int(visit.simulator.world.now().timestamp())
+    for told in (now - 16 * 60, None, "now", -1, True):
+        visit.simulator.provider.c4c.spoil("claims", auth_time=told)
+        assert not visitor(visit, _signed_in(visit)).is_fresh
+    visit.simulator.provider.c4c.spoil("claims")
+    assert visitor(visit, _signed_in(visit, fresh=True)).is_fresh
+
+
+@pytest.mark.parametrize("sub", ["", "M\u0131ller", "\u017fmith", "stra\u00dfe", None, 7, ["ADA"], "x" * 300])
+def test_a_claim_that_is_no_user_of_c4c_is_nobody(visit: Visit, sub: Any) -> None:
+    visit.simulator.provider.c4c.spoil("claims", sub=sub)
+    with pytest.raises((Forbidden, SignInRefused)):
+        _signed_in(visit)
+
+
+def test_one_tenants_answer_at_anothers_address_is_refused(visit: Visit) -> None:
+    """Or a malicious provider of one tenant could have the answer of another's brought to us as its own (RFC 9700, 4.4)."""
+    way = signing_in.ways(visit.deps, None)
+    assert way is not None
+    back = f"{HOME}/sign-in/callback/{way.id}"
+    visit.simulator.provider.redirect_uris.add(back)
+    url = signing_in.begin(visit.deps, way.tenant, browser=visit.browser, redirect_uri=back, next_path="/", fresh=False)
+    answer = visit.sign_in(url)
+    assert (
+        refused(lambda: signing_in.finish(visit.deps, browser=visit.browser, answer=answer, tenant="0" * 32))[0] == "flow_unknown"
+    )
 
 
 def test_who_is_locked_in_c4c_or_not_set_up_is_told_whom_to_ask(visit: Visit, world: World, colleague: Api) -> None:
@@ -615,16 +671,18 @@ def _without_provider(deps: Deps) -> None:
 
 
 def test_a_pane_gets_a_token_of_its_own(visit: Visit, me: Api, forward: Callable[..., None]) -> None:
-    found = signing_in.visitor(visit.deps, _signed_in(visit).token)
-    assert found is not None
-    token, seconds = signing_in.pane_token(visit.deps, found)
+    signed = _signed_in(visit)
 
-    def status() -> int:
+    def status(token: str) -> int:
         return me.app.test_client().get("/api/me", headers={"Authorization": f"Bearer {token}"}).status_code
 
-    assert status() == 200
+    token, seconds = signing_in.pane_token(visit.deps, visitor(visit, signed), signed.token)
+    other, _ = signing_in.pane_token(visit.deps, visitor(visit, signed), _signed_in(visit).token)
+    assert (status(token), status(other)) == (200, 200)
+    signing_in.sign_out(visit.deps, signed.token)
+    assert (status(token), status(other)) == (401, 200)
     forward(seconds=seconds + 1)
-    assert status() == 401
+    assert status(other) == 401
 
 
 @pytest.mark.parametrize("access_type", ["exchange_direct"], indirect=True)
@@ -639,11 +697,128 @@ def test_an_exchange_identity_is_linked_once_by_who_signed_in(
         return reply.status_code, reply.json.get("code", "")
 
     assert call("GET", "/me", token) == (403, "not_linked")
-    mine = signing_in.visitor(visit.deps, _signed_in(visit).token)
-    theirs = signing_in.visitor(visit.deps, _signed_in(visit, colleague.person).token)
-    assert mine is not None
-    assert theirs is not None
-    assert call("POST", "/link", signing_in.pane_token(visit.deps, mine)[0], token=token) == (200, "")
+    mine, theirs = (_pane_token(visit, person) for person in (me.person, colleague.person))
+    assert call("POST", "/link", mine, token=token) == (200, "")
     assert call("GET", "/me", token) == (200, "")
-    assert call("POST", "/link", signing_in.pane_token(visit.deps, theirs)[0], token=token) == (403, "not_yours")
+    assert call("POST", "/link", theirs, token=token) == (403, "not_yours")
+    another = simulator.exchange_identity.mint_identity_token(me.world, colleague.person, HOME + "/sidebar")
+    assert call("POST", "/link", mine, token=another) == (403, "not_yours")  # one mailbox of a server for each person
     assert call("POST", "/link", simulator.bearer(colleague.person), token=token) == (422, "invalid")
+
+
+def _pane_token(visit: Visit, person: Person) -> str:
+    signed = _signed_in(visit, person)
+    return signing_in.pane_token(visit.deps, visitor(visit, signed), signed.token)[0]
+
+
+# What an administrator changes
+
+
+@pytest.mark.parametrize("access_type", ["exchange_impersonation"], indirect=True)
+def test_switching_one_person_off_and_on_leaves_the_others_their_mailboxes(me: Api, colleague: Api, deps: Deps) -> None:
+    mine, theirs = (Visit(deps, me.simulator, one.person, "") for one in (me, colleague))
+    with deps.store._engine.begin() as connection:
+        move = f"UPDATE \"user\" SET organization_id = '{mine.principal.organization.id}' WHERE id = '{theirs.principal.user.id}'"
+        connection.exec_driver_sql(move)
+    provisioning.put_organization(deps, "demo", mine.principal.organization.name)
+    assert theirs.overview.state == "active"
+    provisioning.set_user_enabled(deps, "demo", colleague.person.email, False)
+    assert me.save("known_contact").status_code == 201
+    colleague.person.access_type = "exchange_impersonation"
+    provisioning.set_user_enabled(deps, "demo", colleague.person.email, True)
+    assert theirs.overview.state == "active"
+    assert me.save("account_only").status_code == 201
+
+
+@CODE_SERVICES
+def test_another_access_type_ends_what_it_does_not_offer(visit: Visit, work: Callable[[], None]) -> None:
+    visit.connect()
+    name = visit.principal.organization.name
+    provisioning.put_organization(visit.deps, "demo", name, "exchange_impersonation", service_account=_service_account(visit))
+    visit.person.access_type = "exchange_impersonation"
+    assert (visit.overview.service, visit.overview.state) == ("impersonation", "active")
+    work()
+    progress = visit.overview.progress
+    assert progress is not None
+    assert progress.state == "done"
+    provisioning.put_organization(visit.deps, "demo", name, "exchange_direct")
+    assert (visit.overview.state, visit.overview.choices) == ("disconnected", ("exchange",))
+    visit.person.access_type = "exchange_direct"
+    visit.connect()
+    assert opens(visit) == visit.person.email
+
+
+def _service_account(visit: Visit) -> dict[str, str]:
+    user = f"{ews.DOMAIN}\\{SERVICE_ACCOUNT.user}"
+    return {"url": visit.simulator.ews.url + ews.PATH, "user": user, "password": SERVICE_ACCOUNT.password}
+
+
+@pytest.mark.parametrize("access_type", ["exchange_impersonation"], indirect=True)
+def test_a_mended_service_account_begins_the_sessions_anew(me: Api, deps: Deps, world: World, work: Callable[[], None]) -> None:
+    visit = Visit(deps, me.simulator, me.person, "")
+    connecting.impersonate(deps, visit.principal)
+    world.faults.append(Fault("exchange", "status", status=401, times=None))
+    work()
+    assert visit.overview.state == "needs_reauth"
+    world.faults.clear()
+    name = visit.principal.organization.name
+    provisioning.put_organization(deps, "demo", name, service_account=_service_account(visit))
+    work()
+    progress = visit.overview.progress
+    assert progress is not None
+    assert (visit.overview.state, progress.state) == ("active", "done")
+
+
+@ALL_SERVICES
+def test_taking_back_an_allowed_mailbox_closes_it(visit: Visit, colleague: Api) -> None:
+    colleague.person.access_type = visit.person.access_type
+    if visit.service == "google":
+        demo.rehome(colleague.world, colleague.person, "google")
+    _forget_identity(colleague, visit.deps)
+    provisioning.allow_mailbox(visit.deps, "demo", visit.person.email, colleague.person.email)
+    visit.connect(colleague.person)
+    assert colleague.get("/me").status_code == 403  # a colleague's account does not stand for somebody else
+    provisioning.allow_mailbox(visit.deps, "demo", visit.person.email, "")
+    assert visit.overview.state == "disconnected"
+
+
+def test_a_key_to_another_mailbox_is_not_replaced_by_ones_own(visit: Visit, colleague: Api, me: Api, world: World) -> None:
+    _forget_identity(colleague, visit.deps)
+    provisioning.allow_mailbox(visit.deps, "demo", visit.person.email, colleague.person.email)
+    with visit.deps.store.transaction() as tx:
+        tx.bind_identity(visit.principal.tenant.id, visit.principal.user.id, world.entra_tenant, me.person.object_id)
+    visit.connect(colleague.person)
+    visit.simulator.provider.withdraw_consent(colleague.person)
+    world.clock_skew += timedelta(hours=2)
+    assert me.save("known_contact").json["code"] == "mailbox_not_connected"
+    assert (visit.overview.address, visit.overview.state) == (colleague.person.email, "needs_reauth")
+
+
+def test_what_another_process_remembers_opens_no_new_mailbox(visit: Visit, colleague: Api, process: Callable[..., Deps]) -> None:
+    visit.connect()
+    worker = Visit(process(), visit.simulator, visit.person, "")
+    assert opens(worker) == visit.person.email
+    connecting.disconnect(visit.deps, visit.principal)
+    _forget_identity(colleague, visit.deps)
+    provisioning.allow_mailbox(visit.deps, "demo", visit.person.email, colleague.person.email)
+    visit.connect(colleague.person)
+    assert opens(worker) == colleague.person.email
+
+
+def test_a_try_that_failed_leaves_a_person_as_they_were(visit: Visit, me: Api, world: World) -> None:
+    provisioning.put_organization(visit.deps, "demo", visit.principal.organization.name, "office365")
+    with visit.deps.store.transaction() as tx:
+        tx.bind_identity(visit.principal.tenant.id, visit.principal.user.id, world.entra_tenant, me.person.object_id)
+        tx.put_connection(
+            visit.principal.user, "graph", visit.person.email, world.entra_tenant, world.now(), state="disconnected"
+        )
+    assert visit.overview.state == "not_connected"
+    assert me.save("known_contact").status_code == 201  # as it is without any wizard
+
+
+def test_without_a_provider_a_flow_is_none(visit: Visit) -> None:
+    way = signing_in.ways(visit.deps, None)
+    assert way is not None
+    _without_provider(visit.deps)
+    with pytest.raises(NotFound):
+        signing_in.begin(visit.deps, way.tenant, browser=visit.browser, redirect_uri=HOME, next_path="/", fresh=False)

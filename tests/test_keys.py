@@ -291,13 +291,15 @@ def test_a_rotation_that_is_killed_is_finished_by_the_next(installed: Installed,
 
 @sqlite
 def test_of_two_rotations_at_once_one_does_it_and_the_other_says_so(installed: Installed, started: Callable[[], Deps]) -> None:
-    with running(installed, "keys", "rotate", "--settle", "3") as first:
+    with running(installed, "keys", "rotate", "--settle", "60") as first:
         eventually(lambda: len(load_key_file(installed.folder / "key")) == 2)
         with running(installed, "keys", "rotate") as second:
-            _, told = second.communicate(timeout=30)
+            _, told = second.communicate(timeout=50)
             assert (second.returncode, told) == (1, "ssi: The keys are being rotated by another process.\n")
-        first.communicate(timeout=30)
-        assert first.returncode == 0
+        first.kill()
+    with running(installed, "keys", "rotate", "--settle", "0") as third:  # which takes up what was begun
+        third.communicate(timeout=50)
+        assert third.returncode == 0
     assert under(started()) == set(FileKeys(installed.folder / "key").ids)
 
 

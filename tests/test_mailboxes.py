@@ -303,13 +303,13 @@ def test_an_exchange_identity_is_a_persons_at_a_listed_server_alone(
         answer = me.app.test_client().get("/api/me", headers={"Authorization": f"Bearer {bearer}"})
         return answer.status_code, answer.json.get("code") or answer.json["user"]["email"]
 
-    assert status() == (403, "not_provisioned")
+    assert status() == (403, "not_linked")
     with deps.store.transaction() as tx:
         (tenant,) = tx.tenants()
         (user,) = [user for user in tx.users(tenant.id) if user.email == me.person.email]
         tx.bind_identity(tenant.id, user.id, f"exchange:{host}", mailbox_guid(me.person))
     assert status() == (200, me.person.email)
-    assert status(msexchuid="53e925fa-76ba-45e1-be0f-4ef08b59d389") == (403, "not_provisioned")
+    assert status(msexchuid="53e925fa-76ba-45e1-be0f-4ef08b59d389") == (403, "not_linked")
     assert status(audience="https://other.example.com/sidebar") == (401, "needs_sign_in")
     assert status(amurl="https://mail.elsewhere.example/autodiscover/metadata/json/1") == (401, "needs_sign_in")
 

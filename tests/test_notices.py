@@ -45,6 +45,8 @@ class Mailroom:
             connection = connections[0] if connections else tx.put_connection(principal.user, "graph", "m@x.example", "t", now)
             fence = tx.lease_connection(connection.id, now, 60)
             assert fence
+            if connection.provider == "graph":
+                assert tx.save_credentials(connection.id, fence, b"a key that worked", now)
             tx.give_up(connection.id, fence, cause, now)
             tx.release_connection(connection.id, fence)
         return connection.id

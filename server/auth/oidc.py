@@ -140,12 +140,18 @@ class Oidc:
         """Raises: SignInRefused, Transient. A document that is older than a day serves no longer."""
         with self._lock:  # one fetch serves all who wait, and so does one that failed
             if self._described is None or self._described[0] <= self._now():
-                if self._failed_at is not None and timedelta() <= self._now() - self._failed_at < _PAUSE:
-                    raise Transient(f"{self._whose} does not answer right now.", retry_after_s=_PAUSE.total_seconds())
-                self._failed_at = self._now()
-                provider = self._read(fetch_json(self._gateway, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"))
-                self._described, self._failed_at = (self._now() + _METADATA_LIFE, provider), None
+                self._described = (self._now() + _METADATA_LIFE, self._read(self._metadata()))
             return self._described[1]
+
+    def _metadata(self) -> Mapping[str, Any]:
+        """Raises: Transient, at once if the last try has just failed."""
+        if self._failed_at is not None and timedelta() <= self._now() - self._failed_at < _PAUSE:
+            raise Transient(f"{self._whose} does not answer right now.", retry_after_s=_PAUSE.total_seconds())
+        try:
+            return fetch_json(self._gateway, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        except Transient:
+            self._failed_at = self._now()
+            raise
 
     def _read(self, metadata: Mapping[str, Any]) -> _Provider:
         if metadata.get("issuer") != self._issuer:

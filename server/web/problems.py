@@ -46,7 +46,8 @@ def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | No
         "request_id": g.get("request_id", ""),
         **{name: value for name, value in more.items() if value is not None},
     }
-    return Response(json.dumps(body), status, headers, content_type="application/problem+json")
+    kept_by_nobody = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(json.dumps(body), status, kept_by_nobody, content_type="application/problem+json")
 
 
 def init_app(app: APIFlask) -> None:

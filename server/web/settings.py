@@ -29,6 +29,9 @@ _PLACES: dict[str, connecting.OAuthService] = {"microsoft": "microsoft365", "goo
 """Last part of a callback's address -> the service that sends people there."""
 
 _ADDRESS = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
+_LOGIN = re.compile(r"//.*@", re.DOTALL)
+"""A login within an address, which is refused, and not shown again."""
+
 _MAX_URL = 2048
 _FIELDS = {
     "already_connected": "address",
@@ -195,7 +198,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
             "exchange.html",
             refusal.status if refusal else 200,
             overview=seen,
-            entry=entry,
+            entry=entry._replace(url=_LOGIN.sub("//", entry.url)),
             refusal=refusal,
             field=_field(refusal, entry) if refusal else "",
             is_extended=is_extended,
