@@ -71,6 +71,30 @@ def test_disconnecting_asks_first_and_can_be_undone(anna: Browser) -> None:
     assert connect(anna).heading == ENABLED
 
 
+@pytest.mark.parametrize("access_type", ["google"], indirect=True)
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "Google could not be told"), ("de", "Google ließ sich nicht benachrichtigen")]
+)
+def test_a_service_that_could_not_be_told_of_the_end_is_named_with_the_way_to_end_it(
+    anna: Browser, world: World, language: str, said: str
+) -> None:
+    connect(anna)
+    path, fields = anna.open(f"{SETTINGS}/disconnect").filled("Disconnect")
+    assert said not in anna.open(f"{SETTINGS}?untold=1").text, "as long as the mailbox is connected"
+    world.faults.append(Fault("google_identity", "status", match="/revoke", times=None))
+    anna.language = language
+    anna.send(path, fields)
+    assert said in anna.text
+    (link,) = anna.page.xpath("//main//a[starts-with(@href, 'https:')]")
+    assert (link.get("href"), link.text) == ("https://myaccount.google.com/permissions", "myaccount.google.com/permissions")
+    assert said not in anna.open(SETTINGS).text
+
+
+def test_a_service_that_was_told_needs_no_more_of_the_person(anna: Browser) -> None:
+    connect(anna)
+    assert "could not be told" not in anna.open(f"{SETTINGS}/disconnect").press("Disconnect").text
+
+
 # Refusals
 
 
@@ -130,6 +154,45 @@ def test_what_is_entered_wrong_is_told_at_its_field(anna: Browser, fields: dict[
     assert anna.page.xpath(f"//*[@role='alert']//a[@href='#{wrong}']")
 
 
+@pytest.mark.parametrize("access_type", ["google"], indirect=True)
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "read and change your contacts"), ("de", "Ihre Kontakte lesen und ändern")]
+)
+def test_what_was_left_unticked_is_said_in_words(anna: Browser, language: str, said: str) -> None:
+    anna.open(CHANGE)
+    button = {"en": BUTTONS["google"], "de": "Weiter zu Google"}[language]
+    anna.ticks, anna.language = False, language
+    anna.open(CHANGE).press(button)
+    (summary,) = anna.page.xpath("//*[@role='alert']")
+    assert f": {said}." in summary.text_content()
+
+
+@pytest.mark.parametrize("access_type", ["exchange_direct"], indirect=True)
+def test_a_server_that_is_not_the_administrators_gets_no_password_and_the_contact_is_named(anna: Browser, deps: Deps) -> None:
+    with deps.store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE organization SET ews_url = 'https://mail.example.com/EWS/Exchange.asmx'")
+    anna.open(CHANGE).press("Connect", **login(anna))
+    assert anna.refusal == "The Exchange server is not known to be your company's"
+    assert anna.page.xpath("//input[@name='url']/@aria-invalid") == ["true"]
+    (summary,) = anna.page.xpath("//*[@role='alert']")
+    with deps.store.transaction(reading=True) as tx:
+        (contact,) = {organization.admin_contact for organization in tx.organizations(tx.tenants()[0].id)}
+    assert contact in summary.xpath("string(*[@class='contact'])")
+
+
+@pytest.mark.parametrize("access_type", ["exchange_direct"], indirect=True)
+def test_a_second_try_beside_the_first_is_told_to_wait(anna: Browser, deps: Deps) -> None:
+    with deps.store.transaction(reading=True) as tx:
+        (tenant,) = tx.tenants()
+        user = tx.user_by_c4c_id(tenant.id, anna.person.user_id)
+    assert user is not None
+    anna.open(CHANGE)
+    assert deps.tries.begin(user.id)
+    assert anna.press("Connect", **login(anna)).refusal == "Another try is under way"
+    deps.tries.end(user.id)
+    assert anna.press("Connect", password=anna.person.password).heading == ENABLED
+
+
 def test_a_sign_in_can_come_back_once_and_to_its_own_browser(visitor: Visitor) -> None:
     thief, owner = visitor(), visitor()
     owner.open(SETTINGS)
@@ -179,6 +242,7 @@ def test_the_dialogs_page_holds_a_token_for_the_pane_that_works(visitor: Visitor
     assert browser.path == "/sign-in"
     browser.press("Continue to your company's sign-in")
     assert browser.path == "/pane/sign-in"
+    browser.press(f"Continue as {browser.person.name}")
     (meta,) = browser.page.xpath("//meta[@name='ssi-token']")
     assert int(meta.get("data-expires-in-s")) > 0
     me = browser.client.get("/api/me", headers={"Authorization": f"Bearer {meta.get('content')}"})
