@@ -26,6 +26,7 @@ from simulator import demo, ews
 from simulator.ports import SERVICE_ACCOUNT, Simulator
 from simulator.world import AccessType, Fault, Person, World
 from tests.api import Api
+from tests.processes import eventually
 
 HOME = "https://sidebar.example.com"
 BACK = {"microsoft365": HOME + "/connect/microsoft", "google": HOME + "/connect/google"}
@@ -182,7 +183,7 @@ def test_a_connected_mailbox_works_in_the_sidebar_without_further_steps(
             tx.bind_identity(visit.principal.tenant.id, visit.principal.user.id, world.entra_tenant, me.person.object_id)
     assert me.save("known_contact").status_code == 201
     assert me.context("known_contact")["cards"]
-    assert visit.overview.sidebar_seen
+    assert eventually(lambda: visit.overview.sidebar_seen)
 
 
 @ALL_SERVICES

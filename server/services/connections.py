@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from server import logs
 from server.auth.identity import Claims
 from server.errors import AlreadyExists, Forbidden, InvalidInput, NeedsReauth, RateLimited, Transient
 from server.mail import Mailbox
 from server.services import Caller, Deps, Principal
 from server.services.signing_in import PANE_PREFIX, pane_caller
 from server.store import Connection, Provider
+
+log = logs.get(__name__)
 
 IMPERSONATION: Final = "exchange_impersonation"
 PROVIDERS: Mapping[str, Provider] = {
@@ -81,10 +84,14 @@ def _matched_by_address(deps: Deps, claims: Claims) -> Principal | None:
 def link(deps: Deps, caller: Caller, token: str) -> None:
     """Bind the Exchange identity token of a mail client to the person who signed in by the dialog there.
 
-    Raises: NeedsReauth for a token that is not good; Forbidden if it is somebody else's, or of a server that the tenant does not
-    admit; InvalidInput for another service's token.
+    Raises: Forbidden if it is somebody else's, or of a server that the tenant does not admit; InvalidInput for a token that is not
+    good, or another service's; Transient.
     """
-    claims, user = deps.verifier.verify(token), caller.principal.user
+    user = caller.principal.user
+    try:
+        claims = deps.verifier.verify(token)
+    except NeedsReauth as error:  # it is not the caller's own that has to be renewed
+        raise InvalidInput("token", str(error)) from error
     if claims.service != "exchange" or caller.claims.service != "ssi":
         raise InvalidInput("token", "Only an Exchange identity token is linked, to somebody who signed in by the dialog.")
     with deps.store.transaction() as tx:
@@ -175,11 +182,21 @@ def opens_by_sign_in(caller: Caller, connection: Connection) -> bool:
 
 
 def sidebar_seen(deps: Deps, principal: Principal) -> None:
-    """Remember that the sidebar works for the person's connected mailbox: the settings show it."""
-    connection = own_connection(deps, principal)
-    if connection is not None and connection.state == "active":
-        with deps.store.transaction() as tx:
-            tx.sidebar_seen(principal.user.id, deps.now())
+    """Remember that the sidebar works for the person's connected mailbox, which the settings show.
+
+    That is done beside the call that shows it, which waits for nobody who writes; what fails is done with the next one.
+    """
+
+    def note() -> None:
+        try:
+            connection = own_connection(deps, principal)
+            if connection is not None and connection.state == "active":
+                with deps.store.transaction() as tx:
+                    tx.sidebar_seen(principal.user.id, deps.now())
+        except Transient as error:
+            log.info("a first call is not noted yet", user=principal.user.id, reason=type(error).__name__)
+
+    deps.background.submit(note)
 
 
 def own_connection(deps: Deps, principal: Principal) -> Connection | None:
