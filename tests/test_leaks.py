@@ -184,14 +184,18 @@ def house(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) 
     world = simulator.world = demo.small()
     for person, access_type in zip(world.people, ("office365", "google", "exchange_direct"), strict=False):
         demo.rehome(world, person, access_type)
-    for known in (simulator.provider, simulator.google_identity):
-        known.redirect_uris |= {ORIGIN + path for path in ("/connect/microsoft", "/connect/google", "/sign-in/callback")}
     url = ""
     if request.param == "postgres":
         url = new_database(request.getfixturevalue("postgres_server"), f"leaks_{secrets.token_hex(4)}")
     tap, second = Tap(), free_port()
     with tap.on(simulator), Installed(simulator, tmp_path, url) as installed:
         installed.environment |= {"SSI_PUBLIC_URL": ORIGIN, "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}
+        engine = sa.create_engine(installed.environment["SSI_DATABASE_URL"], poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            tenant = connection.exec_driver_sql("SELECT id FROM tenant").scalar_one()
+        for known in (simulator.provider, simulator.google_identity):
+            paths = ("/connect/microsoft", "/connect/google", f"/sign-in/callback/{tenant}")
+            known.redirect_uris |= {ORIGIN + path for path in paths}
         installed.serve(SSI_LOG_FORMAT="json")
         installed.serve(port=second, SSI_LOG_FORMAT="text")
         yield House(installed, tap, Relay(tap, [installed.url(""), installed.url("", second)]))
@@ -228,7 +232,7 @@ def types_odd_passwords(house: House, person: Person) -> None:
 
 def uses_the_dialog(house: House, person: Person) -> None:
     """Sign in for the pane, and link the mail client's identity to it."""
-    browser = house.browser(person).open("/pane/sign-in").press(CONTINUE)
+    browser = house.browser(person).open("/pane/sign-in").press(CONTINUE).press(f"Continue as {person.name}")
     (token,) = browser.page.xpath("//meta[@name='ssi-token']/@content")
     identity = house.installed.simulator.exchange_identity.mint_identity_token(house.world, person, ORIGIN + "/sidebar")
     house.tap.learn(identity, "Exchange identity token")
