@@ -10,6 +10,7 @@ import io
 import json
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,13 +66,17 @@ def _base64(raw: bytes) -> Iterator[bytes]:
 
 def found(known: Mapping[Secret, str], places: Iterable[tuple[str, bytes]], *, but: Iterable[str] = ()) -> list[str]:
     """Return "kind in place" for each secret in each place, not counting these kinds."""
-    shapes = {
-        shape: kind for secret, kind in known.items() if kind not in but and len(secret) >= SHORTEST for shape in forms(secret)
-    }
-    held = [(name, set(data.split(b"\n"))) for name, data in places]
-    everything = b"\n".join(set().union(*(lines for _, lines in held)))  # pages and logs say most lines again and again
-    there = [(kind, shape) for shape, kind in shapes.items() if shape in everything]
-    return sorted({f"{kind} in {name}" for kind, shape in there for name, lines in held if any(shape in line for line in lines)})
+    starts: dict[bytes, list[tuple[bytes, str]]] = defaultdict(list)  # one pass over a place, however many secrets there are
+    for secret, kind in known.items():
+        if kind not in but and len(secret) >= SHORTEST:
+            for shape in forms(secret):
+                starts[shape[:SHORTEST]].append((shape, kind))
+    hits: set[str] = set()
+    for name, data in places:
+        for at in range(len(data)):
+            if data[at : at + SHORTEST] in starts:
+                hits |= {f"{kind} in {name}" for shape, kind in starts[data[at : at + SHORTEST]] if data.startswith(shape, at)}
+    return sorted(hits)
 
 
 class Tap:

@@ -189,6 +189,12 @@ def house(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) 
         url = new_database(request.getfixturevalue("postgres_server"), f"leaks_{secrets.token_hex(4)}")
     tap, second = Tap(), free_port()
     with tap.on(simulator), Installed(simulator, tmp_path, url) as installed:
+        with sa.create_engine(installed.environment["SSI_DATABASE_URL"], poolclass=sa.NullPool).connect() as connection:
+            (tenant,) = connection.scalars(sa.text("SELECT id FROM tenant"))
+        for known in (simulator.provider, simulator.google_identity):
+            known.redirect_uris |= {
+                f"{ORIGIN}/{path}" for path in ("connect/microsoft", "connect/google", f"sign-in/callback/{tenant}")
+            }
         installed.environment |= {"SSI_PUBLIC_URL": ORIGIN, "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}
         engine = sa.create_engine(installed.environment["SSI_DATABASE_URL"], poolclass=sa.NullPool)
         with engine.connect() as connection:
