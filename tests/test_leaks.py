@@ -196,12 +196,6 @@ def house(request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path) 
                 f"{ORIGIN}/{path}" for path in ("connect/microsoft", "connect/google", f"sign-in/callback/{tenant}")
             }
         installed.environment |= {"SSI_PUBLIC_URL": ORIGIN, "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}
-        engine = sa.create_engine(installed.environment["SSI_DATABASE_URL"], poolclass=sa.NullPool)
-        with engine.connect() as connection:
-            tenant = connection.exec_driver_sql("SELECT id FROM tenant").scalar_one()
-        for known in (simulator.provider, simulator.google_identity):
-            paths = ("/connect/microsoft", "/connect/google", f"/sign-in/callback/{tenant}")
-            known.redirect_uris |= {ORIGIN + path for path in paths}
         installed.serve(SSI_LOG_FORMAT="json")
         installed.serve(port=second, SSI_LOG_FORMAT="text")
         yield House(installed, tap, Relay(tap, [installed.url(""), installed.url("", second)]))
