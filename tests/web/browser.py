@@ -18,6 +18,7 @@ from simulator.world import Person
 ORIGIN = "https://sidebar.example.com"
 SAME_SITE = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}  # as browsers send it from pages with no-referrer
 SETTINGS = "/settings/sync/email"
+PANE = "/pane/sign-in"
 
 
 class Browser:
@@ -85,6 +86,12 @@ class Browser:
         """Return the address elsewhere to which the page sends the browser, "" if it stays."""
         refresh = self.page.xpath("//meta[@http-equiv='refresh']/@content") if self.answer.mimetype == "text/html" else []
         return refresh[0].partition("url=")[2] if refresh else ""
+
+    def token_for_pane(self) -> str:
+        """Go through the pane's dialog as who is signed in; return the token that its last page holds."""
+        self.open(PANE).press(f"Continue as {self.person.name}")
+        (token,) = self.page.xpath("//meta[@name='ssi-token']/@content")
+        return str(token)
 
     def _take(self, answer: TestResponse) -> Browser:
         self.answer = answer

@@ -39,9 +39,7 @@ class Keys:
     def __init__(self, anna: Browser, me: Api, processes: list[APIFlask]) -> None:
         self._anna, self._me, self._processes = anna, me, processes
         self.cookie = anna.cookie(SESSION)
-        (self.pane,) = (
-            anna.open("/pane/sign-in").press(f"Continue as {anna.person.name}").page.xpath("//meta[@name='ssi-token']/@content")
-        )
+        self.pane = anna.token_for_pane()
         self.bearer = me.simulator.bearer(me.person)
 
     def answers(self, path: str = "/api/me", body: Any = None) -> list[list[int]]:

@@ -183,9 +183,7 @@ def test_each_sign_in_ends_the_session_before_it(anna: Browser, another: Process
 
 
 def test_a_token_of_the_pane_is_no_cookie_and_a_cookie_is_no_token(anna: Browser, app: APIFlask, count: Count) -> None:
-    (token,) = (
-        anna.open("/pane/sign-in").press(f"Continue as {anna.person.name}").page.xpath("//meta[@name='ssi-token']/@content")
-    )
+    token = anna.token_for_pane()
     stranger = Browser(app, anna.simulator, anna.person)
     stranger.client.set_cookie(SESSION, token)
     assert stranger.open(SETTINGS).path == "/sign-in"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,13 +16,12 @@ from server import wiring
 from server.config import Settings
 from server.services import Deps
 from server.web import create_app
-from server.web.throttle import network
+from server.web.throttle import Charge, Throttle, network
 from simulator.ports import Simulator
 from simulator.world import Fault, World
-from tests.web.browser import SAME_SITE, SETTINGS, Browser
+from tests.web.browser import PANE, SAME_SITE, SETTINGS, Browser
 
 ENTER = "Continue to your company's sign-in"
-PANE = "/pane/sign-in"
 NEXT = "This sign-in is no longer valid"
 
 Forward = Callable[..., None]
@@ -72,9 +72,10 @@ def test_a_look_at_the_dialogs_page_gives_no_token_away_and_a_click_does(anna: B
 def test_whoever_signed_in_a_while_ago_proves_it_anew_before_the_pane_gets_a_token(anna: Browser, forward: Forward) -> None:
     form = anna.open(PANE).filled(f"Continue as {anna.person.name}")
     forward(minutes=16)
-    for answer in (anna.open(PANE), anna.send(*form)):
-        assert (answer.path, token_of(answer)) == ("/sign-in", "")
-        assert "To use the sidebar, sign in again." in answer.text
+    for ask in (lambda: anna.open(PANE), lambda: anna.send(*form)):
+        ask()
+        assert (anna.path, token_of(anna)) == ("/sign-in", "")
+        assert "To use the sidebar, sign in again." in anna.text
     assert anna.press(ENTER).path == PANE
 
 
@@ -92,8 +93,7 @@ def test_somebody_else_signs_in_for_the_pane_and_is_not_whom_the_provider_still_
 
 
 def test_signing_out_ends_the_panes_token_too(anna: Browser) -> None:
-    anna.open(PANE).press(f"Continue as {anna.person.name}")
-    token = token_of(anna)
+    token = anna.token_for_pane()
     assert status(anna, token) == 200
     anna.open(SETTINGS).press("Sign out")
     assert status(anna, token) == 401
@@ -211,6 +211,16 @@ def test_a_refused_password_is_logged_once_and_names_nobody(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "sign-in refused" in line]
     assert f"tenant={tenant}" in line
     assert "CANARY" not in line
+
+
+def test_who_waits_for_one_bucket_takes_from_none() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    wide, narrow = Throttle(2, lambda: now), Throttle(1, lambda: now)
+    assert Charge((wide, "a"), (narrow, "b")).take() == 0
+    assert Charge((wide, "a"), (narrow, "b")).take() == 60
+    assert (wide.take("a"), wide.take("a")) == (0, 30)
+    wide.give_back("a", 5)
+    assert [wide.take("a") for _ in range(3)] == [0, 0, 30], "never more than a minute's"
 
 
 def test_names_of_tenants_are_not_guessed_by_the_thousand(client: FlaskClient) -> None:
