@@ -104,7 +104,7 @@ class _Entra(Issuer):
     def _metadata(self, tid: str, here: str) -> dict[str, Any]:
         return {
             "issuer": self.issuer(tid),
-            "authorization_endpoint": f"{here}/oauth2/v2.0/authorize",
+            "authorization_endpoint": f"{self.pages_url()}/{tid}/oauth2/v2.0/authorize",
             "token_endpoint": f"{here}/oauth2/v2.0/token",
             "jwks_uri": f"{here}/discovery/v2.0/keys",
             "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
@@ -232,7 +232,7 @@ class _C4CSignIn(Issuer):
     def _metadata(self) -> dict[str, Any]:
         return {
             "issuer": self.issuer,
-            "authorization_endpoint": f"{self.issuer}/oauth2/authorize",
+            "authorization_endpoint": f"{self.pages_url()}/{self.name}/oauth2/authorize",
             "token_endpoint": f"{self.issuer}/oauth2/token",
             "jwks_uri": f"{self.issuer}/oauth2/certs",
             "revocation_endpoint": f"{self.issuer}/oauth2/revoke",
@@ -397,13 +397,22 @@ def provider_of(app: Flask) -> IdentityProvider:
     return cast(IdentityProvider, app.extensions["identity"])
 
 
-def create_app(get_world: GetWorld, *, public_url: Callable[[], str], state_dir: Path | None = None) -> Flask:
-    """Make the WSGI app of both issuers. `public_url` tells, without a trailing slash, where it is reached.
+def create_app(
+    get_world: GetWorld,
+    *,
+    public_url: Callable[[], str],
+    pages_url: Callable[[], str] | None = None,
+    state_dir: Path | None = None,
+) -> Flask:
+    """Make the WSGI app of both issuers. `public_url` tells, without a trailing slash, where it is reached; `pages_url` the same
+    for browsers, if they go elsewhere.
 
     With `state_dir` (an existing directory) the keys are kept there, so that tokens outlive a restart.
     """
     app = Flask("simulator.identity")
     provider = app.extensions["identity"] = IdentityProvider(get_world, public_url=public_url, state_dir=state_dir)
+    for issuer in (provider.entra, provider.c4c, provider.rogue):
+        issuer.pages_url = pages_url or public_url
     watch(app, "identity", get_world)
     _serve_entra(app, provider)
     for issuer in (provider.c4c, provider.rogue):

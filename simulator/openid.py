@@ -160,6 +160,7 @@ class Issuer:
 
     def __init__(self, get_world: GetWorld, url: Callable[[], str], ring: KeyRing) -> None:
         self.get_world, self.url, self.ring = get_world, url, ring
+        self.pages_url = url  # where browsers come to sign in
         self._memories: weakref.WeakKeyDictionary[World, Memory] = weakref.WeakKeyDictionary()
 
     def tokens(self, person: Person, scopes: tuple[str, ...], said: dict[str, Any]) -> dict[str, Any]:

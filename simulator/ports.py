@@ -1,7 +1,7 @@
 """All vendors of one World on loopback ports, and what somebody needs to know to use them.
 
-What a browser opens (the inbox) is plain http on 127.0.0.1; what servers call is https under an authority of its own, since
-the vendors' SDKs refuse http. With a state directory the authority and the keys survive a restart.
+What a browser opens (the inbox, the pages to sign in) is plain http on 127.0.0.1; what servers call is https under an authority
+of its own, since the vendors' SDKs refuse http. With a state directory the authority and the keys survive a restart.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NEWCOMERS = "Newcomers"
 """The organization whose people choose their mailbox themselves."""
 SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
 """May impersonate everybody at the simulated Exchange."""
-PORTS = 7  # inbox, C4C, Graph, identity, Exchange, Google, mail server
+PORTS = 8  # inbox, C4C, Graph, identity, Exchange, Google, mail server, pages to sign in
 BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
 _PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
 _REFERENCE_TYPES = {
@@ -85,7 +85,9 @@ class Simulator:
         def world_now() -> World:
             return self.world
 
-        identity_app = identity.create_app(world_now, public_url=lambda: self.identity.url, state_dir=keys)
+        identity_app = identity.create_app(
+            world_now, public_url=lambda: self.identity.url, pages_url=lambda: self.sign_in.url, state_dir=keys
+        )
         self.provider = identity.provider_of(identity_app)
         graph_app = graph.create_app(world_now, self.provider.verify_graph_token)
         c4c_app = c4c.create_app(world_now, public_url=lambda: self.c4c.url)
@@ -117,10 +119,11 @@ class Simulator:
         self.ews = Port(ews_app, port=ports[4], tls=tls)
         self.google = Port(joined(google_apps), port=ports[5], tls=tls)
         self.smtp = smtp.SmtpPort(world_now, port=ports[6], tls=tls)
+        self.sign_in = Port(joined({"/o/": google_app, "/": identity_app}), port=ports[7])
         self._open = ExitStack()
 
     def __enter__(self) -> Simulator:
-        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google, self.smtp):
+        for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google, self.smtp, self.sign_in):
             self._open.enter_context(port)
         return self
 
@@ -249,7 +252,7 @@ class Simulator:
                 "SSI_GOOGLE_ISSUER": self.google.url,
                 "SSI_GOOGLE_KEYS_URL": self.google.url + "/oauth2/v3/certs",
                 "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",
-                "SSI_GOOGLE_AUTH_URL": self.google.url + "/o/oauth2/v2/auth",
+                "SSI_GOOGLE_AUTH_URL": self.sign_in.url + "/o/oauth2/v2/auth",
                 "SSI_GOOGLE_REVOKE_URL": self.google.url + "/revoke",
                 "SSI_CONSUMER_DOMAINS": "outlook.example",
                 "SSI_GMAIL_URL": self.google.url,

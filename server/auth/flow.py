@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from server import logs
 from server.errors import Rejected, SsiError, Transient
@@ -191,6 +192,16 @@ def code_in(
     if not answer.get("code"):
         raise SignInRefused("failed", f"{whose} answered without a code.", error="no_code")
     return answer["code"]
+
+
+def leads_browsers(url: object) -> bool:
+    """Say whether a browser may be sent there: by https, or to the very machine that it runs on (RFC 8252 section 8.3)."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+    except ValueError:
+        return False
+    is_own = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    return (parts.scheme == "https" or is_own) and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def is_issuer(name: str, issuers: Collection[str], tenant: str = GUID.pattern) -> bool:

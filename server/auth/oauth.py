@@ -32,6 +32,7 @@ from server.auth.flow import (
     Tokens,
     check_granted,
     code_in,
+    leads_browsers,
     readable,
     refusal,
     tokens_in,
@@ -191,8 +192,9 @@ class Entra:
     def _check_described(self, url: str, metadata: Mapping[str, Any]) -> None:
         """Raises: SignInRefused unless the metadata at this address name the issuer asked for, and stay with our authority."""
         tenant = url.removeprefix(f"{self._authority}/").partition("/")[0]
-        endpoints = [str(metadata.get(name)) for name in ("authorization_endpoint", "token_endpoint")]
-        is_ours = all(endpoint.startswith(f"{self._authority}/") for endpoint in endpoints)
+        pages, tokens = (str(metadata.get(name)) for name in ("authorization_endpoint", "token_endpoint"))
+        is_own_machine = pages.startswith("http:") and leads_browsers(pages)
+        is_ours = tokens.startswith(f"{self._authority}/") and (is_own_machine or pages.startswith(f"{self._authority}/"))
         if metadata.get("issuer") not in self._issuers(tenant) or not is_ours:
             raise SignInRefused("issuer_mismatch", "Microsoft's sign-in service describes itself by another issuer.")
 

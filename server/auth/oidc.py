@@ -17,7 +17,19 @@ from urllib.parse import urlencode, urlsplit
 
 from authlib.oauth2 import OAuth2Client
 
-from server.auth.flow import MAX_BYTES, Begun, Granted, Kept, Person, SignInRefused, code_in, readable, refusal, tokens_in
+from server.auth.flow import (
+    MAX_BYTES,
+    Begun,
+    Granted,
+    Kept,
+    Person,
+    SignInRefused,
+    code_in,
+    leads_browsers,
+    readable,
+    refusal,
+    tokens_in,
+)
 from server.auth.identity import IdTokens, fetch_json
 from server.errors import InvalidInput, Rejected
 from server.transport import Gateway, Reply, raise_for_busy
@@ -134,7 +146,7 @@ class Oidc:
             raise SignInRefused("issuer_mismatch", f"{self._whose} describes itself by another issuer.")
         urls = [metadata.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
         revocation_url = metadata.get("revocation_endpoint")
-        if not all(_is_https(url) for url in (*urls, revocation_url or self._issuer)):
+        if not leads_browsers(urls[0]) or not all(_is_https(url) for url in (*urls[1:], revocation_url or self._issuer)):
             self._undescribed("endpoints")
         # Without a word of it a server takes Basic (Discovery 1.0 section 3).
         listed = metadata.get("token_endpoint_auth_methods_supported")
@@ -216,7 +228,7 @@ class _Session:
 
 
 def _is_https(url: Any) -> bool:
-    """Say whether this is an https address, without a login in it. Loopback is no exception."""
+    """Say whether we may ask there: by https, without a login in the address. Loopback is no exception."""
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
     except ValueError:

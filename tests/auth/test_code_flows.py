@@ -260,9 +260,9 @@ def test_entras_endpoints_stay_with_its_authority(entra: Kind, member: str) -> N
 
 
 @pytest.mark.parametrize("member", ["authorization_endpoint", "token_endpoint", "jwks_uri", "revocation_endpoint"])
-def test_endpoints_are_taken_over_https_only_and_loopback_is_no_exception(oidc: Kind, member: str) -> None:
+def test_endpoints_are_taken_over_https_only_save_for_a_browser_on_its_own_machine(oidc: Kind, member: str) -> None:
     for url in (
-        "http://localhost/token",
+        "http://login.example.net/token" if member == "authorization_endpoint" else "http://localhost/token",
         "https://me:pw@localhost/",
         "https://[",
         "/token",

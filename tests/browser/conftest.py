@@ -207,9 +207,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 
 def _free_ports() -> int:
-    """Return the first of eight ports that nobody uses; where to look depends on the process, so that two runs do not meet."""
+    """Return the first of nine ports that nobody uses; where to look depends on the process, so that two runs do not meet."""
     for first in range(9800 + os.getpid() % 1000 * 10, 30_000, 10):
-        if all(_is_free(port) for port in range(first, first + 8)):
+        if all(_is_free(port) for port in range(first, first + 9)):
             return first
     raise AssertionError("no free ports")
 

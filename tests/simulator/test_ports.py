@@ -43,7 +43,8 @@ def test_a_newcomer_is_provisioned_without_identity_and_mailbox(simulator: Simul
 
 def test_the_tenant_admits_company_consumers_and_workspace_and_names_its_own_sign_in(simulator: Simulator, world: World) -> None:
     tenant = simulator.provisioning()["tenant"]
-    assert sorted(tenant["identity_tenants"]) == sorted([world.entra_tenant, CONSUMERS, demo.OWN_DOMAIN])
+    exchange = simulator.ews.url.replace("https://", "exchange:")
+    assert sorted(tenant["identity_tenants"]) == sorted([world.entra_tenant, CONSUMERS, demo.OWN_DOMAIN, exchange])
     assert tenant["c4c"]["oidc"] == {
         "issuer": simulator.identity.url + "/c4c",
         "client_id": world.client_id,
