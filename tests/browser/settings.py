@@ -136,10 +136,10 @@ class Settings:
         return str(self.product.facts["ews"]) + EWS_PATH
 
     def have_connected(self) -> None:
-        """See to it that this newcomer's mailbox is connected, however it was before."""
+        """See to it that this newcomer's mailbox (not one at Outlook.com) is connected, however it was before."""
         self.open()
         if not self.main.get_by_text("Connected", exact=True).is_visible():
-            self.connect()  # not for the one at Outlook.com
+            self.connect()
             expect(self.heading).to_have_text(ENABLED, timeout=WAIT_MS)
 
     def connect(self) -> None:
