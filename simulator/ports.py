@@ -103,6 +103,7 @@ class Simulator:
             mint_token=self.bearer,
             mint_identity_token=lambda person, url: self.exchange_identity.mint_identity_token(self.world, person, url),
             gmail=shared,
+            turns={"password": self._change_password, "consent": self._change_consent, "admin": self._need_admin},
         )
         people_app = google_people.create_app(world_now, self.google_identity.grant)
         self.books = google_people.books_of(people_app)
@@ -133,6 +134,23 @@ class Simulator:
             until = int(self.world.now().timestamp() + BEARER_LIFETIME_S)
             return self.google_identity.mint_id_token(self.world, person, exp=until)
         return self.provider.mint_api_token(self.world, person, BEARER_LIFETIME_S)
+
+    def _change_password(self, person: Person, password: str) -> None:
+        with self.world.lock:
+            person.password = password
+
+    def _change_consent(self, person: Person, given: str) -> None:
+        """Withdraw it, or at Microsoft give it again; at Google that is done on the sign-in page."""
+        if person.access_type == "google":
+            self.google_identity.withdraw_consent(person)
+        elif given:
+            self.provider.give_consent(person)
+        else:
+            self.provider.withdraw_consent(person)
+            self.provider.revoke(person)
+
+    def _need_admin(self, person: Person, number: str) -> None:
+        self.provider.require_admin(person, number=int(number))
 
     def facts(self) -> dict[str, Any]:
         """Return what `./run dev --json` prints, without `server` (architecture, section 9)."""

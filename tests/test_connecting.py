@@ -509,12 +509,13 @@ def test_passwords_with_every_odd_character_open_the_mailbox(house: Visit, passw
     assert opens(house) == house.person.email
 
 
-def test_an_account_that_is_locked_is_told_as_such(house: Visit, world: World) -> None:
-    house.by_basic()
-    assert refused(house.enter) == ("not_confirmed", {"contact": "it@aldermill.example"})  # it would read the password
-    organization = house.principal.organization
-    url = house.simulator.ews.url + "/EWS/Exchange.asmx"
-    provisioning.put_organization(house.deps, "demo", organization.name, ews_url=url)
+@pytest.mark.parametrize("scheme", ["basic", "ntlm"])
+def test_an_account_that_is_locked_is_told_as_such(house: Visit, world: World, scheme: str) -> None:
+    if scheme == "basic":
+        house.by_basic()
+        assert refused(house.enter) == ("not_confirmed", {"contact": "it@aldermill.example"})  # it would read the password
+        url = house.simulator.ews.url + "/EWS/Exchange.asmx"
+        provisioning.put_organization(house.deps, "demo", house.principal.organization.name, ews_url=url)
     world.faults.append(Fault("exchange", "locked", times=None))
     assert refused(house.enter)[0] == "account_locked"
 

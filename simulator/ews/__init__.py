@@ -43,6 +43,7 @@ FAULT_CODES = frozenset(
     | {"ErrorNameResolutionNoResults"}  # as for somebody who is hidden from address lists
 )
 
+_NEGOTIATE = base64.b64encode(ntlm.SIGNATURE + b"\1").decode()  # how a first message of NTLM begins: 9 bytes, so no padding
 _OPERATION = re.compile(rb"<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)")
 
 
@@ -141,9 +142,10 @@ class _Door:
 
     def admit(self) -> Caller | Response:
         world, connection = self._get_world(), request.environ["werkzeug.socket"]
-        if world.take_fault("exchange", request.method, request.path, frozenset({"locked"})):
-            return Response(LOCKED, 401, [("WWW-Authenticate", scheme) for scheme in self._schemes])
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+        begins = scheme in ("NTLM", "Negotiate") and value.startswith(_NEGOTIATE)  # who it is comes with the next message
+        if not begins and world.take_fault("exchange", request.method, request.path, frozenset({"locked"})):
+            return Response(LOCKED, 401, [("WWW-Authenticate", scheme) for scheme in self._schemes])
         if not scheme:
             caller = self._known.get(connection)
             if caller is None:

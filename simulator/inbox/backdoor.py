@@ -1,20 +1,25 @@
 """The World over HTTP, for tests in other processes and for the developer bar. JSON of simulator/world.py's dataclasses.
 
-GET log, access and mails; GET, POST, DELETE faults; GET, POST latency; GET cases; POST reset-log. It changes no vendor's state.
+GET log, access and mails; GET, POST, DELETE faults; GET, POST latency; GET cases; POST reset-log. What happens to a person at
+their provider, e.g. that they change their password, is POST people/<address>/<turn>.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, request
 
-from simulator.world import Fault, GetWorld, Latency
+from simulator.world import Fault, GetWorld, Latency, Person
+
+Turns = Mapping[str, Callable[[Person, str], object]]
+"""What may happen to a person, by its name; the text is the new password, or whatever it needs."""
 
 
-def blueprint(get_world: GetWorld) -> Blueprint:
+def blueprint(get_world: GetWorld, turns: Turns) -> Blueprint:
     """Return the routes under /world."""
     door = Blueprint("world", __name__, url_prefix="/world")
 
@@ -85,6 +90,15 @@ def blueprint(get_world: GetWorld) -> Blueprint:
         world = get_world()
         with world.lock:
             world.latency[str(sent["vendor"])] = Latency(float(sent.get("base_ms", 0)), float(sent.get("per_part_ms", 0)))
+        return "", 204
+
+    @door.post("/people/<address>/<turn>")
+    def happen(address: str, turn: str) -> tuple[str, int]:
+        """Body: {"value"}, absent where the turn needs none."""
+        person, act = get_world().person(address), turns.get(turn)
+        if person is None or act is None:
+            abort(404, f"There is no such person, or no such turn; there are {', '.join(sorted(turns))}")
+        act(person, str(request.get_json().get("value", "")))
         return "", 204
 
     return door

@@ -148,7 +148,10 @@ def blueprint(
 
     @api.post("/token")
     def token() -> Response:
-        return jsonify(token=mint_token(clients.mailbox(_body()["mailbox"]).owner))
+        owner = clients.mailbox(_body()["mailbox"]).owner
+        if owner.access_type in ON_PREMISES and not owner.connected:
+            abort(403, "This person is known to their Exchange server alone")
+        return jsonify(token=mint_token(owner))
 
     @api.post("/identity-token")
     def identity_token() -> Response:

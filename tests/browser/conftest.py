@@ -71,6 +71,14 @@ class Product:
         for vendor in ("c4c", "exchange", "google", "google_identity", "graph", "identity", "smtp"):
             self.slow(vendor, 0)
 
+    def happens(self, to: str, turn: str, value: str = "") -> None:
+        """Let something happen to a person at their provider; see `simulator.inbox.backdoor`."""
+        self.tell(f"people/{to}/{turn}", {"value": value})
+
+    def mails_to(self, address: str) -> list[dict[str, Any]]:
+        """What the operator's mail server took for this address, oldest first."""
+        return [mail for mail in self.world("mails") if address in mail["recipients"]]
+
     def person(self, access_type: str) -> Person:
         """Return the first person whose mailbox is there."""
         types = [user["access_type"] for user in self.facts["users"]]
@@ -102,6 +110,10 @@ class Product:
         """Let a colleague write a message to this person, with others in copy."""
         colleague, person = (self.facts["users"][n]["email"] for n in (2 if to != 2 else 3, to))
         return self._send(colleague, person, subject, cc=cc)
+
+    def write_to(self, address: str, subject: str) -> Message:
+        """Let a colleague write to somebody who need not be one of the users, with somebody of C4C in copy."""
+        return self._send(self.facts["users"][2]["email"], address, subject, cc=self.known)
 
     def forward(self, case: str, *, to: int, cc: str) -> Message:
         """Let the owner of a named message forward its files to this person, as a message that is nobody else's."""
@@ -171,7 +183,7 @@ SUBJECTS = {
 }
 
 
-UNLIMITED = {"SSI_USER_CALLS_PER_MINUTE": "0"}
+UNLIMITED = {"SSI_USER_CALLS_PER_MINUTE": "0", "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}
 
 
 @pytest.fixture(scope="session")

@@ -91,3 +91,21 @@ def test_the_inbox_shows_newcomers_and_gives_them_tokens_of_their_own_tenant(sim
     claims = jwt.decode(token, options={"verify_signature": False})
     assert (claims["tid"], claims["oid"]) == (CONSUMERS, consumer.object_id)
     assert claims["iss"] == f"{simulator.identity.url}/{CONSUMERS}/v2.0"
+
+
+def test_the_back_door_lets_things_happen_to_a_person_at_their_provider(simulator: Simulator, world: World) -> None:
+    person = next(p for p in world.people if p.access_type == "exchange_direct")
+    turn, before = f"/world/people/{person.email}/password", person.password
+    with httpx.Client(base_url=simulator.inbox.url, timeout=5, trust_env=False) as inbox:
+        assert inbox.post(turn, json={"value": "Another-1!"}).status_code == 204
+        assert person.password == "Another-1!"
+        inbox.post(turn, json={"value": before})
+        assert inbox.post(f"/world/people/{person.email}/unheard-of", json={}).status_code == 404
+        assert inbox.post("/world/people/nobody@example.com/password", json={}).status_code == 404
+
+
+def test_a_newcomer_on_the_companys_own_exchange_has_no_account_elsewhere(simulator: Simulator, world: World) -> None:
+    person = next(p for p in world.people if p.access_type == "exchange_direct")
+    with httpx.Client(base_url=simulator.inbox.url, timeout=5, trust_env=False) as inbox:
+        assert inbox.post("/api/token", json={"mailbox": person.email}).status_code == 403
+        assert inbox.post("/api/identity-token", json={"mailbox": person.email, "url": "https://x.example/"}).status_code == 200
