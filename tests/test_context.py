@@ -12,6 +12,7 @@ from simulator.c4c.odata import SERVICE
 from simulator.mail_cases import BLOCKLISTED_DOMAIN
 from simulator.world import Fault, Gate, Latency, World
 from tests.api import Api, Item, c4c_calls, everywhere, link, links_of, only_activity, row_of
+from tests.processes import eventually
 
 NOTHING = "Nothing to save in SAP Cloud for Customer"
 BATCH = "POST " + SERVICE + "$batch"
@@ -361,9 +362,8 @@ def test_c4c_slower_than_a_person_waits_is_told_and_the_answer_is_there_next_tim
     assert (slow.status_code, slow.json["code"], slow.headers["Retry-After"]) == (503, "unavailable", "1")
     assert me.post("/context", {"item": item}).status_code == 503
     gate.open()
-    deps.background.shutdown()
+    late = eventually(lambda: me.post("/context", {"item": item}).json.get("cards") and me.context(item))
     assert len(c4c_calls(world)) == 1
-    late = me.context(item)
     assert (types(late), late["timing"]["cached"]) == (["contact", "account"], True)
 
 

@@ -54,10 +54,19 @@ def identify(deps: Deps, bearer: str) -> Caller:
         principal = _matched_by_address(deps, claims)
     if principal is None and claims.service == "exchange" and contact is not None:
         raise Forbidden("Say once who you are in SAP Cloud for Customer, by signing in there.", code="not_linked")
+    if principal is None and contact is not None and claims.service != "exchange" and _is_expected(deps, claims):
+        raise Forbidden("Your mailbox is not connected. Connect it in User Settings.", code="mailbox_not_connected")
     if principal is None:
         ask = f"your administrator, {contact}" if contact else "your administrator"
         raise Forbidden(f"You are not set up for SAP Cloud for Customer yet. Ask {ask}.", code="not_provisioned")
     return Caller(principal, claims, bearer)
+
+
+def _is_expected(deps: Deps, claims: Claims) -> bool:
+    """Say whether somebody with this address is set up, and only has to connect a mailbox: then the account is known, too."""
+    with deps.store.transaction(reading=True) as tx:
+        found = tx.unbound_users(claims.tenant, claims.email) if claims.email else []
+        return any(all(c.state != "active" for c in tx.connections_of(user.id)) for user in found)
 
 
 def _pane(deps: Deps, token: str) -> Caller:
@@ -72,7 +81,7 @@ def _pane(deps: Deps, token: str) -> Caller:
 def _matched_by_address(deps: Deps, claims: Claims) -> Principal | None:
     """Bind an identity to the one person it can be, if there is exactly one."""
     with deps.store.transaction() as tx:
-        found = tx.unbound_users(claims.tenant, claims.email, IMPERSONATION) if claims.email else []
+        found = tx.unbound_users(claims.tenant, claims.email, access_type=IMPERSONATION) if claims.email else []
         if len(found) != 1 or tx.identity_owner(claims.tenant, claims.subject) is not None:
             return None
         (user,) = found
@@ -84,7 +93,7 @@ def _matched_by_address(deps: Deps, claims: Claims) -> Principal | None:
 def link(deps: Deps, caller: Caller, token: str) -> None:
     """Bind the Exchange identity token of a mail client to the person who signed in by the dialog there.
 
-    Raises: Forbidden if it is somebody else's, or of a server that the tenant does not admit; InvalidInput for a token that is not
+    Raises: Forbidden if it is somebody else's, or of a server that the tenant does not admit; InvalidInput for one that is not
     good, or another service's; Transient.
     """
     user = caller.principal.user
@@ -197,6 +206,18 @@ def sidebar_seen(deps: Deps, principal: Principal) -> None:
             log.info("a first call is not noted yet", user=principal.user.id, reason=type(error).__name__)
 
     deps.background.submit(note)
+
+
+def trouble(deps: Deps, caller: Caller) -> str | None:
+    """Return why the caller's mailbox cannot be used and what to do about it; None if nothing is wrong that they can see to."""
+    principal, connection = caller.principal, own_connection(deps, caller.principal)
+    if connection is None:
+        by_itself = principal.organization.access_type == IMPERSONATION or provider_of(principal) == "graph"
+        return None if by_itself else str(not_connected(principal, "Your mailbox is not connected."))
+    mends_itself = connection.state == "needs_reauth" and opens_by_sign_in(caller, connection)
+    if connection.state in ("active", "suspended") or mends_itself:
+        return None
+    return str(not_connected(principal, connection.reason))
 
 
 def own_connection(deps: Deps, principal: Principal) -> Connection | None:

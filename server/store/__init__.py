@@ -264,7 +264,7 @@ class Transaction:
         i = t.identity_tenant.c
         return list(self._db.scalars(sa.select(i.issuer_tenant).where(i.tenant_id == tenant_id).order_by(i.issuer_tenant)))
 
-    def unbound_users(self, issuer_tenant: str, address: str, access_type: AccessType) -> list[User]:
+    def unbound_users(self, issuer_tenant: str, address: str, *, access_type: AccessType | None = None) -> list[User]:
         """Return enabled users with this address, in organizations of this access type, without an identity of the issuer.
 
         Only users of C4C tenants that admit the identity tenant are looked at.
@@ -277,7 +277,7 @@ class Transaction:
             .join(t.identity_tenant, t.identity_tenant.c.tenant_id == u.tenant_id)
             .where(
                 t.identity_tenant.c.issuer_tenant == issuer_tenant,
-                t.organization.c.access_type == access_type,
+                sa.true() if access_type is None else t.organization.c.access_type == access_type,
                 u.email_key == address.lower(),
                 u.enabled,
                 u.id.not_in(bound),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError as FutureTimeout
 from contextvars import copy_context
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -139,7 +140,10 @@ def blueprint(deps: Deps) -> APIBlueprint:
             anyway=body.anyway,
             waited_s=time.perf_counter() - g.started,
         )
-        return m.context_out(in_time(look_up), (time.perf_counter() - g.started) * 1000)
+        found = in_time(look_up)
+        if found.notice is None:
+            found = replace(found, notice=in_time(lambda: connections.trouble(deps, caller)))
+        return m.context_out(found, (time.perf_counter() - g.started) * 1000)
 
     @bp.post("/link")
     @bp.input(m.LinkIn, arg_name="body")

@@ -49,6 +49,7 @@ export function banners({ phase, late, online, context, places, item }, { t, tex
 
 /** @type {Worded} */
 function worded(notice, t) {
+  if (/settings/i.test(notice)) return { title: t("mailbox_not_connected"), step: "connect" };
   if (/^nothing to save/i.test(notice)) return { title: t("nothing_to_save"), next: t("nothing_to_save_next") };
   const [, most = ""] = /^only the first (\d+)/i.exec(notice) ?? [];
   return { title: most ? t("too_many", { most }) : notice };

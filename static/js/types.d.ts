@@ -267,7 +267,7 @@ type Sentence = (trouble: Trouble, t: Translate) => string;
 type EmptyNotice = (state: State, ui: Ui) => Notice | null;
 /** What stands above the cards. */
 type Banners = (state: State, ui: Ui) => Notice[];
-type Worded = (notice: string, t: Translate) => Pick<Notice, "title" | "next">;
+type Worded = (notice: string, t: Translate) => Pick<Notice, "title" | "next" | "step">;
 
 type BarFacts = { save: Saving; count: number; isQuiet: boolean };
 type Say<Value> = (value: Value, ui: Ui) => string;

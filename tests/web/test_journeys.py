@@ -10,6 +10,7 @@ from server.services import Deps
 from simulator.ews import PATH as EWS_PATH
 from simulator.ports import Simulator
 from simulator.world import Fault, World
+from tests.processes import eventually
 from tests.web.browser import SAME_SITE, SETTINGS, Browser
 
 CHANGE = f"{SETTINGS}/change"
