@@ -466,6 +466,18 @@ def user_enable(tenant: str, email: str, as_json: bool) -> None:
     _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: enabled")
 
 
+@user.command("unlink")
+@click.argument("tenant")
+@click.argument("email")
+@click.argument("identity_tenant")
+@_json_option
+def user_unlink(tenant: str, email: str, identity_tenant: str, as_json: bool) -> None:
+    """Let a person's account of an identity tenant no longer stand for them, as when a wrong mailbox was linked."""
+    deps = wiring.build(_settings())
+    provisioning.unlink(deps, tenant, email, identity_tenant)
+    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: unlinked")
+
+
 @user.command("remove")
 @click.argument("tenant")
 @click.argument("email")

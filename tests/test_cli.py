@@ -21,6 +21,7 @@ from server.worker import Dispatcher
 from simulator import demo
 from simulator.ports import CODES, Simulator
 from simulator.world import AccessType, Fault, Person, World
+from tests.api import Api
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,14 @@ def test_under_impersonation_another_mailbox_is_connected_when_it_is_named(ssi: 
     assert [(one["mailbox"], one["state"]) for one in after["connections"]] == [(other.email, "active")]
 
 
-def test_a_person_is_switched_off_and_on_and_may_have_another_mailbox(ssi: Ssi, person: Person) -> None:
+def test_an_account_that_was_linked_to_somebody_is_unlinked(ssi: Ssi, person: Person, me: Api, world: World) -> None:
+    assert me.get("/me").status_code == 200
+    assert fails(ssi("user", "unlink", "demo", person.email, "elsewhere.example"), "no account")
+    assert value(ssi("user", "unlink", "demo", person.email, world.entra_tenant.upper(), "--json"))["identities"] == []
+    assert me.get("/me").status_code == 403
+
+
+def test_a_person_is_switched_off_and_on_and_may_have_another_mailbox(ssi: Ssi, person: Person, world: World) -> None:
     shown = value(ssi("user", "show", "demo", person.email, "--json"))
     assert shown == {
         "email": person.email,
@@ -341,6 +349,7 @@ def test_a_person_is_switched_off_and_on_and_may_have_another_mailbox(ssi: Ssi, 
         "access_type": "office365",
         "enabled": True,
         "other_mailbox": "",
+        "identities": [{"tenant": world.entra_tenant, "subject": person.object_id}],
         "connections": [],
     }
     assert value(ssi("user", "disable", "demo", person.email, "--json")) == {**shown, "enabled": False}

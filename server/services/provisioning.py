@@ -109,7 +109,7 @@ def describe_tenant(deps: Deps, tenant: Tenant) -> dict[str, Any]:
     """Return what an administrator may see of a tenant; it holds no secret."""
     with deps.store.transaction(reading=True) as tx:
         admitted = tx.identity_tenants(tenant.id)
-    return {"name": tenant.name, "c4c": asdict(tenant.c4c), "identity_tenants": admitted}
+    return {"id": tenant.id, "name": tenant.name, "c4c": asdict(tenant.c4c), "identity_tenants": admitted}
 
 
 def describe_organization(organization: Organization) -> dict[str, Any]:
@@ -322,6 +322,19 @@ def allow_mailbox(deps: Deps, tenant_name: str, email: str, address: str) -> Non
         raise
 
 
+def unlink(deps: Deps, tenant_name: str, email: str, issuer_tenant: str) -> None:
+    """Let a person's accounts of one identity tenant no longer stand for them. Raises: NotFound if there is none."""
+    with deps.store.transaction() as tx:
+        user = _user(tx, tenant_name, email)
+        theirs = [subject for issuer, subject in tx.identities_of(user.id) if issuer == issuer_tenant.lower()]
+        if not theirs:
+            raise NotFound(f"{email} has no account of {issuer_tenant}.")
+        for subject in theirs:
+            tx.unbind_identity(user.id, issuer_tenant.lower(), subject)
+        tx.end_page_sessions(user.id)
+        tx.record("user.unlink", deps.now(), tenant_id=user.tenant_id, user_id=user.id, issuer_tenant=issuer_tenant.lower())
+
+
 def remove_user(deps: Deps, tenant_name: str, email: str) -> None:
     """Remove a person and everything that is theirs here; what opened their mailbox is ended. Raises: NotFound; Transient."""
     set_user_enabled(deps, tenant_name, email, False)
@@ -337,6 +350,7 @@ def describe_user(deps: Deps, tenant_name: str, email: str) -> dict[str, Any]:
         user = _user(tx, tenant_name, email)
         organization = tx.organization_of(user.id)
         found = [(c, tx.session_of(c.id)) for c in tx.connections_of(user.id)]
+        identities = tx.identities_of(user.id)
     return {
         "email": user.email,
         "name": user.name,
@@ -345,6 +359,7 @@ def describe_user(deps: Deps, tenant_name: str, email: str) -> dict[str, Any]:
         "access_type": organization.access_type,
         "enabled": user.enabled,
         "other_mailbox": user.other_mailbox,
+        "identities": [{"tenant": issuer_tenant, "subject": subject} for issuer_tenant, subject in identities],
         "connections": [
             {
                 "provider": connection.provider,
