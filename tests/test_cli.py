@@ -205,7 +205,12 @@ def who(person: Person) -> tuple[str, ...]:
 def test_a_tenant_is_changed_where_it_is_said_and_stays_elsewhere(ssi: Ssi, simulator: Simulator, tmp_path: Path) -> None:
     given = simulator.provisioning()["tenant"]
     before = value(ssi("tenant", "set", "demo", "--json"))
-    assert before == {"name": "demo", "c4c": before["c4c"], "identity_tenants": sorted(given["identity_tenants"])}
+    assert before == {
+        "id": before["id"],
+        "name": "demo",
+        "c4c": before["c4c"],
+        "identity_tenants": sorted(given["identity_tenants"]),
+    }
     assert before["c4c"]["oidc"] == given["c4c"]["oidc"]
     secrets = file(tmp_path, "secrets.json", {"oidc_client_secret": "CANARY-oidc"})
     without = file(tmp_path, "c4c.json", {key: v for key, v in given["c4c"].items() if key not in ("oidc", "saml_certificate")})
@@ -334,7 +339,7 @@ def test_under_impersonation_another_mailbox_is_connected_when_it_is_named(ssi: 
 
 def test_an_account_that_was_linked_to_somebody_is_unlinked(ssi: Ssi, person: Person, me: Api, world: World) -> None:
     assert me.get("/me").status_code == 200
-    assert fails(ssi("user", "unlink", "demo", person.email, "elsewhere.example"), "no account")
+    assert "no account of elsewhere.example" in ssi("user", "unlink", "demo", person.email, "elsewhere.example").err
     assert value(ssi("user", "unlink", "demo", person.email, world.entra_tenant.upper(), "--json"))["identities"] == []
     assert me.get("/me").status_code == 403
 

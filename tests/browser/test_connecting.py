@@ -20,6 +20,9 @@ from tests.browser.settings import ENABLED, STAYS, Settings
 
 pytestmark = pytest.mark.browser
 
+shown_without_a_browser = pytest.mark.soak
+"""What tests/web shows in every run by the same pages, if not to the eye."""
+
 SAVED = re.compile("^Saved .* by you")
 ADMIN = "it@aldermill.example"
 MICROSOFT, EXCHANGE, GOOGLE, OUTLOOK = range(4)  # the newcomers
@@ -252,6 +255,7 @@ def at_microsoft(mine: Settings) -> None:
     mine.to_service()
 
 
+@shown_without_a_browser
 def test_a_declined_request_is_told_and_the_old_connection_stays(mine: Settings) -> None:
     at_microsoft(mine)
     mine.button("Cancel").click()
@@ -272,6 +276,7 @@ def test_a_box_left_unticked_at_google_is_named(mine: Settings) -> None:
     expect(mine.alert).to_contain_text("contacts")
 
 
+@shown_without_a_browser
 def test_what_only_an_administrator_may_allow_names_whom_to_ask(mine: Settings) -> None:
     mine.product.happens(mine.email, "admin", "90094")
     at_microsoft(mine)
@@ -292,7 +297,7 @@ def test_a_colleagues_account_is_refused_by_name(mine: Settings) -> None:
     expect(mine.alert).to_contain_text(STAYS)
 
 
-@pytest.mark.soak  # tests/web shows it without a browser
+@shown_without_a_browser
 def test_the_account_of_another_user_is_refused(mine: Settings) -> None:
     at_microsoft(mine)
     mine.choose_account(mine.product.facts["users"][0]["email"])
@@ -300,6 +305,7 @@ def test_the_account_of_another_user_is_refused(mine: Settings) -> None:
     expect(mine.alert.get_by_role("link", name=ADMIN)).to_be_visible()
 
 
+@shown_without_a_browser
 def test_an_answer_that_was_used_or_never_asked_for_changes_nothing(mine: Settings) -> None:
     answers: list[str] = []
     mine.page.on("request", lambda request: answers.append(request.url) if "/connect/" in request.url else None)
@@ -312,6 +318,7 @@ def test_an_answer_that_was_used_or_never_asked_for_changes_nothing(mine: Settin
     mine.refused("This sign-in is no longer valid", "Start again from here.")
 
 
+@shown_without_a_browser
 def test_going_back_after_success_and_forth_again_says_that_it_was_used(mine: Settings) -> None:
     at_microsoft(mine)
     mine.choose_account()
@@ -323,6 +330,7 @@ def test_going_back_after_success_and_forth_again_says_that_it_was_used(mine: Se
     mine.refused("This sign-in is no longer valid", "Start again from here.")
 
 
+@shown_without_a_browser
 def test_two_tabs_in_the_wizard_do_not_disturb_each_other(mine: Settings) -> None:
     other = mine.another_tab()
     other.open("/change")
@@ -334,6 +342,7 @@ def test_two_tabs_in_the_wizard_do_not_disturb_each_other(mine: Settings) -> Non
     expect(other.heading).to_have_text(ENABLED, timeout=WAIT_MS)
 
 
+@shown_without_a_browser
 def test_signed_out_in_another_tab_the_wizard_asks_to_sign_in_and_goes_on_where_it_was(mine: Settings) -> None:
     other = mine.another_tab()
     mine.link("MS Office 365").click()
@@ -345,6 +354,7 @@ def test_signed_out_in_another_tab_the_wizard_asks_to_sign_in_and_goes_on_where_
     expect(mine.heading).to_have_text("Sign in at Microsoft")
 
 
+@shown_without_a_browser
 def test_a_session_that_ends_at_the_service_is_asked_for_again_and_nothing_was_connected(mine: Settings) -> None:
     at_microsoft(mine)
     expect(mine.heading).to_have_text("Who is signing in?", timeout=WAIT_MS)
@@ -356,6 +366,7 @@ def test_a_session_that_ends_at_the_service_is_asked_for_again_and_nothing_was_c
     expect(mine.heading).to_have_text("E-Mail Configuration")
 
 
+@shown_without_a_browser
 @pytest.mark.parametrize(
     "fault",
     [
@@ -416,6 +427,7 @@ def test_every_login_that_exchange_does_not_take_is_told_at_its_field_and_the_pa
 # -- Signing in to C4C ----------------------------------------------------------------------------------------------------
 
 
+@shown_without_a_browser
 def test_who_was_not_set_up_reads_it_after_signing_in(desk: Desk, product: Product) -> None:
     stranger = {"email": product.message("not_set_up").mailbox}
     theirs = settings.of(desk.page.context, product, stranger)
@@ -424,6 +436,7 @@ def test_who_was_not_set_up_reads_it_after_signing_in(desk: Desk, product: Produ
     theirs.refused("You are not set up yet", "Ask your administrator to add you, then sign in again.")
 
 
+@shown_without_a_browser
 def test_a_company_sign_in_that_is_away_or_declined_is_told(desk: Desk, product: Product) -> None:
     mine = newcomer(desk, MICROSOFT)
     mine.page.goto(f"{product.facts['server']}{settings.HOME}")
@@ -440,7 +453,7 @@ def test_a_company_sign_in_that_is_away_or_declined_is_told(desk: Desk, product:
     expect(mine.heading).to_have_text("E-Mail Configuration")
 
 
-@pytest.mark.parametrize("look", ["narrow", "dark"])
+@pytest.mark.parametrize("look", ["narrow", pytest.param("dark", marks=pytest.mark.soak)])
 def test_the_wizard_works_on_a_phone_and_in_the_dark(desk: Desk, look: str) -> None:
     mine = newcomer(desk, MICROSOFT)
     if look == "narrow":
