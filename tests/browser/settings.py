@@ -94,6 +94,10 @@ class Settings:
         self.button("Continue to your company's sign-in").click()
         self.choose_account(email)
 
+    def continue_as(self) -> None:
+        """In the sidebar's window, say that one is who is signed in there; then it closes by itself."""
+        self.button(re.compile("^Continue as ")).click()
+
     def choose_account(self, email: str = "") -> None:
         """On a service's page, say who is signing in."""
         expect(self.heading).to_have_text("Who is signing in?", timeout=WAIT_MS)

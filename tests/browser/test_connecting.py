@@ -115,8 +115,7 @@ def test_a_mailbox_at_exchange_is_connected_by_the_extended_login_and_its_accoun
     message = letter(mine, "For the companys own server")
     select(desk, message)
     expect(desk.pane.get_by_text("Your Exchange account is not known here yet")).to_be_visible()
-    step(desk, "Sign in").click()
-    desk.page.get_by_role("button", name="Allow").click()  # the window knows who is signed in, and closes by itself
+    dialog_of(desk, mine).continue_as()
     expect(desk.cards.first).to_be_visible(timeout=WAIT_MS)
     # from now on the account itself is enough
     works(desk, mine, "Open Outlook", "Saved in SAP Cloud for Customer")
@@ -488,6 +487,7 @@ def test_where_the_mail_client_cannot_sign_in_the_dialog_does_even_if_it_was_clo
     expect(desk.pane.locator("#main")).to_contain_text("stay in it until it closes by itself", timeout=WAIT_MS)
     dialog = dialog_of(desk, mine)
     dialog.to_company()
+    dialog.continue_as()
     expect(desk.cards.first).to_be_visible(timeout=WAIT_MS)
     expect(desk.save_button).to_be_visible()
     if not dialog.page.is_closed():
@@ -498,7 +498,9 @@ def test_who_signs_in_beside_somebody_elses_mailbox_can_save_nothing_of_it(desk:
     mine = newcomer(desk, MICROSOFT)
     message = letter(mine, "Somebody else")
     select(desk, message, ALONE)
-    dialog_of(desk, mine).to_company(product.facts["users"][product.person("exchange_direct").user]["email"])
+    dialog = dialog_of(desk, mine)
+    dialog.to_company(product.facts["users"][product.person("exchange_direct").user]["email"])
+    dialog.continue_as()
     desk.save_button.click()
     expect(desk.bar).to_contain_text("Not saved: The mailbox holds no such message.", timeout=WAIT_MS)
     assert product.saved(message) == []
@@ -522,8 +524,7 @@ def test_from_the_sidebar_to_the_wizard_and_back_the_records_come_by_themselves(
     mine.have_disconnected()
     mine.page.close()
     select(desk, letter(mine, "To the wizard and back"), ALONE)
-    step(desk, "Sign in").click()
-    desk.page.get_by_role("button", name="Allow").click()  # the browser knows the person: the window closes by itself
+    dialog_of(desk, mine).continue_as()
     desk.save_button.click()
     wizard = by_the_sidebars_button(desk, mine)
     wizard.choose("MS Exchange/Outlook.com")
