@@ -475,7 +475,7 @@ def user_unlink(tenant: str, email: str, identity_tenant: str, as_json: bool) ->
     """Let a person's account of an identity tenant no longer stand for them, as when a wrong mailbox was linked."""
     deps = wiring.build(_settings())
     provisioning.unlink(deps, tenant, email, identity_tenant)
-    _tell(provisioning.describe_user(deps, tenant, email) if as_json else f"{email}: unlinked")
+    _tell(provisioning.describe_user(deps, tenant, email), as_json, f"{email}: unlinked")
 
 
 @user.command("remove")
