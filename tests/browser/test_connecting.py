@@ -265,6 +265,7 @@ def test_a_declined_request_is_told_and_the_old_connection_stays(mine: Settings)
     expect(mine.heading).to_have_text(ENABLED, timeout=WAIT_MS)
 
 
+@shown_without_a_browser
 @pytest.mark.parametrize("mine", [GOOGLE], indirect=True)
 def test_a_box_left_unticked_at_google_is_named(mine: Settings) -> None:
     mine.link("Google").click()
@@ -287,6 +288,7 @@ def test_what_only_an_administrator_may_allow_names_whom_to_ask(mine: Settings) 
     expect(mine.alert.get_by_role("link", name=ADMIN)).to_be_visible()
 
 
+@shown_without_a_browser
 def test_a_colleagues_account_is_refused_by_name(mine: Settings) -> None:
     colleague = mine.product.message("not_set_up").mailbox  # nobody set them up, so that the account is nobody else's here
     at_microsoft(mine)
@@ -393,6 +395,7 @@ PRIVATE = "https://10.0.0.1/EWS/Exchange.asmx"
 ONLINE = "https://outlook.office365.com/EWS/Exchange.asmx"
 
 
+@shown_without_a_browser
 @pytest.mark.parametrize("mine", [EXCHANGE], indirect=True)
 def test_every_login_that_exchange_does_not_take_is_told_at_its_field_and_the_password_is_never_shown(mine: Settings) -> None:
     mine.link("MS Exchange/Outlook.com").click()
@@ -452,7 +455,8 @@ def test_a_company_sign_in_that_is_away_or_declined_is_told(desk: Desk, product:
     expect(mine.heading).to_have_text("E-Mail Configuration")
 
 
-@pytest.mark.parametrize("look", ["narrow", pytest.param("dark", marks=pytest.mark.soak)])
+@shown_without_a_browser
+@pytest.mark.parametrize("look", ["narrow", "dark"])
 def test_the_wizard_works_on_a_phone_and_in_the_dark(desk: Desk, look: str) -> None:
     mine = newcomer(desk, MICROSOFT)
     if look == "narrow":
