@@ -40,7 +40,7 @@ CHOICES: Mapping[str, tuple[Service, ...]] = {
 }
 """Access type -> what its people may connect."""
 _SERVICES: Mapping[Provider, Service] = {"graph": "microsoft365", "google": "google", "exchange": "exchange"}
-_PROVIDERS: Mapping[Service, Provider] = {service: provider for provider, service in _SERVICES.items()}
+_PROVIDER_OF: Mapping[Service, Provider] = {service: provider for provider, service in _SERVICES.items()}
 _WORK, _CONSUMERS = "organizations", "consumers"  # Microsoft's sign-in for accounts of organizations, and of everybody
 REPLACED = "Another mailbox was connected instead."
 BY_ADMINISTRATOR = "Your administrator changed where mailboxes are."
@@ -148,7 +148,7 @@ def finish(deps: Deps, principal: Principal, service: OAuthService, *, browser: 
 
 
 def _connect_account(deps: Deps, principal: Principal, service: OAuthService, granted: Granted) -> None:
-    provider, person = _PROVIDERS[service], granted.person
+    provider, person = _PROVIDER_OF[service], granted.person
     with deps.store.transaction(reading=True) as tx:
         admitted = tx.admits(principal.tenant.id, person.tenant)
         holder = tx.identity_owner(person.tenant, person.subject)
@@ -169,7 +169,7 @@ def _give_back(deps: Deps, service: OAuthService, granted: Granted) -> None:
     """End a grant that we do not use, unless a connection lives on it: at Google all tokens of an account end together."""
     with deps.store.transaction(reading=True) as tx:
         is_bound = tx.identity_owner(granted.person.tenant, granted.person.subject) is not None
-        is_used = is_bound or tx.is_claimed(account_key(_PROVIDERS[service], granted.person.subject))
+        is_used = is_bound or tx.is_claimed(account_key(_PROVIDER_OF[service], granted.person.subject))
     if granted.tokens.refresh_token is None or is_used:
         return
     try:
@@ -396,7 +396,7 @@ def _commit(
     keep(
         deps,
         principal,
-        _PROVIDERS[service],
+        _PROVIDER_OF[service],
         owner.address,
         account=owner.account,
         issuer_tenant=issuer_tenant,
