@@ -58,9 +58,10 @@ export class View {
 }
 
 /** @type {DrawParts<State>} */
-function header({ phase, online, refreshing }, { t, actions }) {
+function header({ phase, online, refreshing, context }, { t, actions }) {
   const isWaiting = phase === "loading" || refreshing;
-  const health = !online ? "offline" : phase === "shown" ? "ok" : /failed|outside/.test(phase) && "bad"; // else it is not known
+  const isBad = /failed|outside|Settings/.test(phase + context?.notice);
+  const health = !online ? "offline" : isBad ? "bad" : phase === "shown" && "ok";
   const refresh = iconButton("refresh", t(isWaiting ? "refreshing" : "refresh"), () => !isWaiting && actions.refresh());
   if (isWaiting) refresh.ariaDisabled = "true";
   return [

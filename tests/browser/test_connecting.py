@@ -181,6 +181,8 @@ def test_a_disconnected_mailbox_is_said_in_the_sidebar_and_one_click_there_leads
     mine.page.close()
 
     select(desk, letter(mine, "While disconnected"))
+    expect(desk.pane.locator("#banner").get_by_role("button", name="Connect your mailbox")).to_be_visible(timeout=WAIT_MS)
+    expect(desk.pane.locator("#header")).to_contain_text("Not connected")
     desk.save_button.click()
     expect(desk.pane.locator("#main")).to_contain_text("Your mailbox is not connected", timeout=WAIT_MS)
     again = by_the_sidebars_button(desk, mine)
