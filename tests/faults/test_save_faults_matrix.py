@@ -90,6 +90,8 @@ def test_a_save_outlives_a_fault(house: House, patient: Process, hasty: Process,
     answer, took = timed(lambda: process.answered(lambda: process.api.save(item, links)))
     said = answer.json.get("detail") or answer.json["reason"] or ""
     print(f"{name} {case}: {answer.status_code} after {took:.2f} s, {answer.json.get('state', '')} {said}")
+    if waits and name == "mark" and not fault.strikes:
+        process.work()  # a slow machine spent the save's time before its last step, which is then the worker's
     assert fault.strikes > 0
     assert took < process.save_s
     tally.fault(step.remote, case)

@@ -82,5 +82,7 @@ def tab(browser: Browser) -> Iterator[Client]:
 def inbox(tab: Client, world: World) -> Iterator[Client]:
     tab.world, tab.errors = world, []
     yield tab
+    for opened in set(tab.page.context.pages) - {tab.page}:
+        opened.close()  # a dialog that is left would be used again by the next test's, by its name
     tab.page.goto("about:blank")
     assert tab.errors == []
