@@ -168,10 +168,10 @@ def test_each_scan_goes_to_one_worker(store: Store, people: list[Principal]) -> 
 
     def take(_: int) -> Any:
         with store.transaction() as tx:
-            return tx.take_scan(NOW, 300)
+            return tx.take_scans(NOW, 300, 1)
 
     with ThreadPoolExecutor(8) as pool:
-        taken = [scan for scan in pool.map(take, range(8)) if scan is not None]
+        taken = [scan for some in pool.map(take, range(8)) for scan in some]
     assert {scan.type for scan in taken} == {"lead"}
     assert sorted(scan.user_id for scan in taken) == sorted(principal.user.id for principal in people)
 
@@ -180,13 +180,11 @@ def test_each_scan_goes_to_one_worker(store: Store, people: list[Principal]) -> 
 def test_a_scan_goes_on_where_it_was_when_its_worker_died(store: Store, people: list[Principal]) -> None:
     with store.transaction() as tx:
         tx.want_scans(people[0].user, ["lead"], NOW)
-        dead = tx.take_scan(NOW, 300)
-        assert dead is not None
+        (dead,) = tx.take_scans(NOW, 300, 1)
         tx.keep_scan(dead, after(days=-1), NOW, 300)
     with store.transaction() as tx:
-        assert tx.take_scan(after(seconds=299), 300) is None
-        heir = tx.take_scan(after(seconds=301), 300)
-    assert heir is not None
+        assert tx.take_scans(after(seconds=299), 300, 1) == []
+        (heir,) = tx.take_scans(after(seconds=301), 300, 1)
     assert heir.changed_at == after(days=-1)
     with pytest.raises(LeaseLost), store.transaction() as tx:
         tx.finish_scan(dead, NOW, NOW)
@@ -194,7 +192,7 @@ def test_a_scan_goes_on_where_it_was_when_its_worker_died(store: Store, people: 
         tx.keep_scan(dead, NOW, NOW, 300)
     with store.transaction() as tx:
         tx.finish_scan(heir, NOW, after(hours=6))
-        assert tx.take_scan(after(hours=5), 300) is None
+        assert tx.take_scans(after(hours=5), 300, 1) == []
 
 
 # Saves and wishes

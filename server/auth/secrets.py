@@ -152,7 +152,12 @@ class Secrets:
 
         Raises: CannotOpen if the wrapped key is not one of these KEKs'; Transient.
         """
-        return hmac.digest(self._data_key(wrapped_key).for_hashes, text.encode(), hashlib.sha256)[:_HASH_BYTES]
+        return self.hasher(wrapped_key)(text)
+
+    def hasher(self, wrapped_key: bytes) -> Callable[[str], bytes]:
+        """Return `keyed_hash` under this data key, for many texts: to be kept no longer than a job takes."""
+        key = self._data_key(wrapped_key).for_hashes
+        return lambda text: hmac.digest(key, text.encode(), hashlib.sha256)[:_HASH_BYTES]
 
     def _data_key(self, wrapped: bytes) -> _DataKey:
         now = self._clock()

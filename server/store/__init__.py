@@ -12,9 +12,9 @@ cannot undo what its successor did.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ import sqlalchemy as sa
 
 from server.domain.profile import Profile
 from server.domain.records import RecordType
-from server.errors import AlreadyExists, Conflict, NotFound, Transient
+from server.errors import AlreadyExists, Transient
 from server.store import queries, schema as t
 from server.store.engine import open_engine
+from server.store.jobs import JobQueries, JobRow as JobRow
+from server.store.rows import LeaseLost as LeaseLost
+from server.store.syncing import SyncQueries
 from server.store.values import (
     CHANGE as CHANGE,
     AccessType as AccessType,
@@ -34,6 +37,13 @@ from server.store.values import (
     Connection as Connection,
     ConnectionState as ConnectionState,
     Flow as Flow,
+    FollowedThread as FollowedThread,
+    HookSubscription as HookSubscription,
+    Issue as Issue,
+    IssueKind as IssueKind,
+    Link as Link,
+    LinkOrigin as LinkOrigin,
+    LinkState as LinkState,
     MailboxSync as MailboxSync,
     Notice as Notice,
     Organization as Organization,
@@ -46,24 +56,23 @@ from server.store.values import (
     SaveRequest as SaveRequest,
     SyncStatus as SyncStatus,
     Tenant as Tenant,
+    Uploads as Uploads,
     User as User,
     account_key as account_key,
     connection_in,
-    mailbox_sync_in,
     new_id as new_id,
+    notice_in,
     organization_in,
     request_in,
     save_in,
+    scan_in,
     tenant_in,
     user_in,
 )
 
 _MIGRATION_LOCK = 7_341_902  # a number of our own among PostgreSQL's advisory locks
+_SOME = 500  # values in one condition
 _TAKEN_OVER = "Another worker goes on with this save."
-
-
-class LeaseLost(Conflict):
-    """Another worker took the row over; what this one did must not be recorded."""
 
 
 class DatabaseAway(Transient):
@@ -109,7 +118,7 @@ class Store:
         """Say whether the database answers and has the schema."""
         try:
             with self._reading.connect() as connection:
-                return sa.inspect(connection).has_table(t.flow.name)  # of the newest revision
+                return sa.inspect(connection).has_table(t.link.name)  # of the newest revision
         except (sa.exc.OperationalError, sa.exc.TimeoutError):
             return False
 
@@ -117,16 +126,8 @@ class Store:
         self._engine.dispose()
 
 
-class Transaction:
+class Transaction(SyncQueries, JobQueries):
     """All queries, inside one database transaction."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._db = connection
-        self.hooks: list[Callable[[], None]] = []
-
-    def after_commit(self, fn: Callable[[], None]) -> None:
-        """Run `fn` once this transaction is durable; never if it rolls back."""
-        self.hooks.append(fn)
 
     # Tenants, organizations, users
 
@@ -303,6 +304,13 @@ class Transaction:
         where = sa.and_(t.user.c.id == user_id, t.user.c.sidebar_seen_at.is_(None))
         self._db.execute(t.user.update().where(where).values(sidebar_seen_at=at))
 
+    def set_own_settings(self, user_id: str, settings: Mapping[str, Any]) -> None:
+        """Replace what a person chose instead of the profile's settings."""
+        self._db.execute(t.user.update().where(t.user.c.id == user_id).values(settings=dict(settings)))
+
+    def set_language(self, user_id: str, language: str) -> None:
+        self._db.execute(t.user.update().where(t.user.c.id == user_id).values(language=language))
+
     def unbind_identity(self, user_id: str, issuer_tenant: str, subject: str) -> None:
         """The identity no longer stands for this user."""
         i = t.identity.c
@@ -430,6 +438,7 @@ class Transaction:
         work = t.mailbox_sync.c
         stopped = {"next_due_at": None, "fence": work.fence + 1, "lease_until": None}
         self._db.execute(t.mailbox_sync.update().where(work.connection_id == connection_id).values(stopped))
+        self.drop_subscription(connection_id)
         self._drop_notices(connection_id)
 
     def give_up(self, connection_id: str, fence: int, reason: str, now: datetime) -> None:
@@ -497,49 +506,6 @@ class Transaction:
             where = sa.and_(where, t.connection.c.state.not_in(("suspended", "disconnected")))
         self._db.execute(t.connection.update().where(where).values(state=state, reason=reason[:400], since=now))
 
-    # What the engine does for a mailbox
-
-    def queue_session(self, connection: Connection, now: datetime) -> None:
-        """Have the mailbox's next session begin at once; one that is under way goes on."""
-        values = {
-            "id": new_id(),
-            "tenant_id": connection.tenant_id,
-            "user_id": connection.user_id,
-            "connection_id": connection.id,
-            "state": "queued",
-            "phase": "",
-            "done": 0,
-            "total": 0,
-            "reason": "",
-            "marks": {},
-            "folders": {},
-            "attempts": 0,
-            "fence": 0,
-            "next_due_at": now,
-        }
-        self._insert_missing(t.mailbox_sync, values, ["connection_id"])
-        again = {"state": "queued", "phase": "", "done": 0, "total": 0, "reason": "", "attempts": 0, "next_due_at": now}
-        m = t.mailbox_sync.c
-        free = sa.or_(m.lease_until.is_(None), m.lease_until < now)
-        self._db.execute(t.mailbox_sync.update().where(m.connection_id == connection.id, free).values(again))
-
-    def session_of(self, connection_id: str) -> MailboxSync | None:
-        row = self._first(sa.select(t.mailbox_sync).where(t.mailbox_sync.c.connection_id == connection_id))
-        return None if row is None else mailbox_sync_in(row)
-
-    def take_session(self, now: datetime, for_s: float) -> MailboxSync | None:
-        """Lease the session that is due the longest, if any."""
-        row = self._take(t.mailbox_sync, now, for_s)
-        return None if row is None else mailbox_sync_in(row)
-
-    def keep_session(self, sync: MailboxSync, now: datetime, for_s: float, **values: Any) -> None:
-        """Keep how far the session came, and hold it longer. Raises: LeaseLost."""
-        self._change_taken(t.mailbox_sync, sync, {**values, "lease_until": now + timedelta(seconds=for_s)})
-
-    def end_session(self, sync: MailboxSync, *, next_due_at: datetime | None, **values: Any) -> None:
-        """Give the session back. Raises: LeaseLost."""
-        self._change_taken(t.mailbox_sync, sync, {**values, "next_due_at": next_due_at, "lease_until": None})
-
     # Mails that we owe
 
     def _owe(self, connection: Connection, kind: str, now: datetime) -> None:
@@ -558,18 +524,17 @@ class Transaction:
         }
         self._insert_missing(t.notice, values, ["connection_id", "since"])
 
+    def owe_notice(self, connection: Connection, kind: str, reason: str, now: datetime) -> None:
+        """Have somebody told by e-mail, now, why a mailbox needs them."""
+        self._owe(replace(connection, reason=reason[:400], since=now), kind, now)
+
     def _drop_notices(self, connection_id: str) -> None:
         n = t.notice.c
         self._db.execute(t.notice.delete().where(n.connection_id == connection_id, n.sent_at.is_(None)))
 
-    def take_notice(self, now: datetime, for_s: float) -> Notice | None:
-        """Lease the mail that is due the longest, if any."""
-        row = self._take(t.notice, now, for_s)
-        if row is None:
-            return None
-        return Notice(
-            row.id, row.tenant_id, row.user_id, row.connection_id, row.kind, row.reason, row.since, row.attempts, row.fence
-        )
+    def take_notices(self, now: datetime, for_s: float, limit: int) -> list[Notice]:
+        """Lease the mails that are due the longest, at most so many."""
+        return [notice_in(row) for row in self._take_some(t.notice, now, for_s, limit)]
 
     def notice_sent(self, notice: Notice, now: datetime) -> None:
         """Raises: LeaseLost."""
@@ -579,6 +544,10 @@ class Transaction:
         """Try again at that time; None: never, for this reason. Raises: LeaseLost."""
         values = {"attempts": notice.attempts + 1, "next_due_at": next_due_at, "lease_until": None, "outcome": reason[:400]}
         self._change_taken(t.notice, notice, values)
+
+    def notice_dropped(self, notice: Notice, reason: str) -> None:
+        """Nobody needs the mail, for this reason. Raises: LeaseLost."""
+        self._change_taken(t.notice, notice, {"attempts": 0, "next_due_at": None, "lease_until": None, "outcome": reason[:400]})
 
     def was_told(self, notice: Notice, organization_id: str, since: datetime) -> bool:
         """Say whether somebody of the organization was the cause of a mail with the same reason after that time."""
@@ -717,9 +686,11 @@ class Transaction:
         payload: bytes,
         wish_hash: bytes,
         now: datetime,
+        yields: bool = False,
     ) -> SaveRequest:
         """Return the user's request on this Save: new, or the present one with the new wish and due at once.
 
+        One that `yields` leaves a present one as it is that waits or is worked on.
         The same wish (`wish_hash`) as one that waits or is worked on stays that one. Take the Save's lease first, if at all.
         """
         values = {
@@ -735,6 +706,7 @@ class Transaction:
             "state": "pending",
             "code": "",
             "reason": "",
+            "said": None,
             "payload": payload,
             "links": [],
             "mark": "pending",
@@ -746,7 +718,8 @@ class Transaction:
         self._insert_missing(t.save_request, values, ["save_id", "user_id"])
         of = {"of_save_id": save.id, "of_user_id": connection.user_id}
         again = {**values, "code": CHANGE}
-        self._db.execute(queries.WISHED_AGAIN, of | {f"new_{name}": again[name] for name in queries.WISH})
+        anew = queries.WISHED_AFTER_ALL if yields else queries.WISHED_AGAIN
+        self._db.execute(anew, of | {f"new_{name}": again[name] for name in queries.WISH})
         return request_in(self._one(queries.REQUEST_ON, "The save is gone.", save_id=save.id, user_id=connection.user_id))
 
     def request(self, principal: Principal, request_id: str) -> SaveRequest:
@@ -767,6 +740,16 @@ class Transaction:
         row = self._first(queries.REQUEST_FOR_ITEM, user_id=user_id, item_id=item_id[:400])
         return None if row is None else request_in(row)
 
+    def requests_at(self, user_id: str, item_refs: Collection[str]) -> dict[str, SaveRequest]:
+        """Return the user's requests for messages of their mailbox, by the provider's refs."""
+        r, wanted = t.save_request.c, list(item_refs)
+        found: dict[str, SaveRequest] = {}
+        for start in range(0, len(wanted), _SOME):
+            where = sa.and_(r.user_id == user_id, r.item_ref.in_(wanted[start : start + _SOME]))
+            rows = self._db.execute(sa.select(t.save_request).where(where).order_by(r.created_at))
+            found |= {row.item_ref: request_in(row) for row in rows}
+        return found
+
     def due_requests(self, now: datetime, limit: int) -> list[SaveRequest]:
         """Return requests that wait for work and whose Save nobody holds, the longest waiting first."""
         query = (
@@ -781,9 +764,11 @@ class Transaction:
     def change_request(self, request: SaveRequest, fence: int, now: datetime, **values: Any) -> bool:
         """Record progress of a request under its Save's lease; False, and nothing recorded, if a newer wish came meanwhile.
 
-        Raises: LeaseLost.
+        A new reason replaces what was `said`. Raises: LeaseLost.
         """
         self._fenced(request.save_id, fence, {"fence": fence})
+        if "reason" in values:
+            values.setdefault("said", None)
         if "links" in values:
             values["links"] = [[ref.type, ref.id] for ref in values["links"]]
         of = {"of_id": request.id, "of_wish": request.wish}
@@ -817,6 +802,7 @@ class Transaction:
             "state": "failed",
             "code": "expired",
             "reason": "It could not be saved within 7 days. Save it again.",
+            "said": None,
             "mark": "error",
             "changed_at": now,
             "next_due_at": now,
@@ -854,10 +840,14 @@ class Transaction:
             }
             self._insert_missing(t.address_scan, values, ["user_id", "type"])
 
-    def take_scan(self, now: datetime, for_s: float) -> AddressScan | None:
-        """Lease the scan that is due the longest, if any."""
-        row = self._take(t.address_scan, now, for_s)
-        return None if row is None else AddressScan(row.id, row.tenant_id, row.user_id, row.type, row.changed_at, row.fence)
+    def take_scans(self, now: datetime, for_s: float, limit: int) -> list[AddressScan]:
+        """Lease the scans that are due the longest, at most so many."""
+        return [scan_in(row) for row in self._take_some(t.address_scan, now, for_s, limit)]
+
+    def take_up_scan(self, scan_id: str, fence: int, now: datetime, for_s: float) -> AddressScan | None:
+        """Do as `hold_session`."""
+        row = self._take_up(t.address_scan, scan_id, fence, now, for_s)
+        return None if row is None else scan_in(row)
 
     def keep_scan(self, scan: AddressScan, changed_at: datetime | None, now: datetime, for_s: float) -> None:
         """Keep how far the scan came, and hold it longer. Raises: LeaseLost."""
@@ -865,7 +855,13 @@ class Transaction:
 
     def finish_scan(self, scan: AddressScan, changed_at: datetime | None, next_due_at: datetime) -> None:
         """Keep the cursor and give the scan back. Raises: LeaseLost."""
-        self._change_taken(t.address_scan, scan, {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None})
+        values = {"changed_at": changed_at, "next_due_at": next_due_at, "lease_until": None, "attempts": 0, "reason": ""}
+        self._change_taken(t.address_scan, scan, values)
+
+    def scan_failed(self, scan: AddressScan, next_due_at: datetime | None, reason: str) -> None:
+        """Try again at that time; None: never, for this reason. Raises: LeaseLost."""
+        values = {"attempts": scan.attempts + 1, "next_due_at": next_due_at, "lease_until": None, "reason": reason[:400]}
+        self._change_taken(t.address_scan, scan, values)
 
     # Audit
 
@@ -875,52 +871,6 @@ class Transaction:
         self._insert(t.audit, at=now, tenant_id=tenant_id, user_id=user_id, action=action, detail=text)
 
     # Internals
-
-    def _insert(self, table: sa.Table, **values: Any) -> None:
-        try:
-            with self._db.begin_nested():
-                self._db.execute(table.insert().values(values))
-        except sa.exc.IntegrityError as error:
-            raise Conflict(f"This {table.name.replace('_', ' ')} exists already.") from error
-
-    def _insert_missing(self, table: sa.Table, values: Mapping[str, Any], unique: Sequence[str]) -> None:
-        self._db.execute(queries.inserting_missing(self._db.dialect.name, table, tuple(unique)), values)
-
-    def _first(self, query: sa.Select[Any], **values: str | int) -> sa.Row[Any] | None:
-        return self._db.execute(query, values).first()
-
-    def _one(self, query: sa.Select[Any], missing: str, **values: str | int) -> sa.Row[Any]:
-        row = self._first(query, **values)
-        if row is None:
-            raise NotFound(missing)
-        return row
-
-    def _lease(self, table: sa.Table, row_id: str, now: datetime, for_s: float) -> int | None:
-        values = {"of_id": row_id, "now": now, "until": now + timedelta(seconds=for_s)}
-        return self._db.execute(queries.leasing(table), values).scalar()
-
-    def _take(self, table: sa.Table, now: datetime, for_s: float) -> sa.Row[Any] | None:
-        """Lease the row of a table of work that is due the longest, if any, and return it."""
-        c = table.c
-        due = (
-            sa.select(c.id)
-            .where(c.next_due_at <= now, sa.or_(c.lease_until.is_(None), c.lease_until < now))
-            .order_by(c.next_due_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        found = self._db.execute(due).scalar()
-        if found is None or self._lease(table, found, now, for_s) is None:
-            return None
-        return self._first(sa.select(table).where(c.id == found))
-
-    def _change_taken(self, table: sa.Table, held: AddressScan | MailboxSync | Notice, values: Mapping[str, Any]) -> None:
-        where = sa.and_(table.c.id == held.id, table.c.fence == held.fence)
-        if self._db.execute(table.update().where(where).values(dict(values))).rowcount != 1:
-            raise LeaseLost("Another worker does this.")
-
-    def _release(self, table: sa.Table, row_id: str, fence: int) -> None:
-        self._db.execute(queries.releasing(table), {"of_id": row_id, "of_fence": fence})
 
     def _fenced(self, save_id: str, fence: int, values: Mapping[str, Any]) -> None:
         if self._db.execute(queries.FENCED, {"of_id": save_id, "of_fence": fence, **values}).rowcount != 1:

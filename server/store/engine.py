@@ -16,6 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy.pool import ConnectionPoolEntry
 
 RV = TypeVar("RV")
@@ -50,6 +51,13 @@ class _Connection(psycopg.Connection[Any]):
         except _WaitTimeout as error:
             self.close()  # the answer may still come, and must not be taken for that to the next question
             raise psycopg.OperationalError("the server did not answer in time") from error
+
+
+class _TextDumper(StrDumperUnknown):
+    """Sends text to PostgreSQL, which has no NUL in it: so what somebody asks for by such a name is not there, as in SQLite."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffd"))
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -91,6 +99,7 @@ def _postgresql(url: str, patience: Patience) -> sa.Engine:
         given = {"connect_timeout": patience.connect_s, **parameters}
         connection = _Connection.connect(*args, **{**given, "options": f"{options} {parameters.get('options', '')}"})
         connection.patience_s = patience.write_s
+        connection.adapters.register_dumper(str, _TextDumper)
         return connection
 
     @sa.event.listens_for(engine, "begin")

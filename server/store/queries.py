@@ -100,7 +100,7 @@ def releasing(table: sa.Table) -> sa.Update:
 
 
 WISH = ("item_ref", "item_id", "payload", "wish_hash", "next_due_at", "created_at", "changed_at", "connection_id", "attempts",
-        "mark", "state", "code", "reason")  # fmt: skip
+        "mark", "state", "code", "reason", "said")  # fmt: skip
 """Columns that a newer wish sets."""
 
 
@@ -114,7 +114,7 @@ def _wishing_again() -> sa.Update:
     again["wish"] = c.wish + 1
     again["code"] = sa.case((c.state == "saved", again["code"]), else_="")
     under_way = sa.and_(c.wish_hash == _new(c.wish_hash), c.state.in_(("pending", "unknown")))
-    for name in ("state", "code", "reason", "mark", "wish"):
+    for name in ("state", "code", "reason", "said", "mark", "wish"):
         again[name] = sa.case((under_way, c[name]), else_=again[name])
     return _changing(t.save_request, "save_id", "user_id").values(again)
 
@@ -124,6 +124,8 @@ def _new(column: sa.Column[Any]) -> sa.BindParameter[Any]:
 
 
 WISHED_AGAIN = _wishing_again()
+WISHED_AFTER_ALL = WISHED_AGAIN.where(t.save_request.c.state.in_(("saved", "failed")))
+"""The same for a wish that nobody waits for: one that waits or is worked on stands."""
 
 
 @cache
@@ -131,3 +133,11 @@ def inserting_missing(dialect: str, table: sa.Table, unique: tuple[str, ...]) ->
     """Insert a row unless there is one with the same values in `unique`; with none named, in any key."""
     insert: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     return insert.on_conflict_do_nothing(index_elements=unique or None)
+
+
+def upserting(dialect: str, table: sa.Table) -> Any:
+    """Insert rows, or give those with the same id these values."""
+    insert: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return insert.on_conflict_do_update(
+        index_elements=["id"], set_={c.name: insert.excluded[c.name] for c in table.c if c.name != "id"}
+    )

@@ -1,7 +1,7 @@
 """Tables. Constraints stand here and not only in code; the queries are in `server.store`.
 
 Every row belongs to a tenant, and to a user where it is a person's. Ids are random 128-bit hex texts. Content of mails and
-records is never stored: `save_request.payload` is the one exception, sealed, and erased at a final state.
+records is never stored but sealed: `save_request.payload`, erased at a final state, and what causes quote.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ user = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("other_mailbox", String(320), nullable=False, server_default=text("''")),  # allowed beside `email`
     Column("sidebar_seen_at", UtcDateTime),  # the sidebar's first call since the mailbox was connected
+    Column("settings", JSON),  # what the person chose instead of the profile's
+    Column("language", String(10), nullable=False, server_default=text("''")),  # "": not known
     UniqueConstraint("tenant_id", "email_key"),
     UniqueConstraint("tenant_id", "c4c_user_id"),
 )
@@ -156,7 +158,7 @@ mailbox_sync = Table(
     Column("phase", String(20), nullable=False),  # what it is at: see server.sync
     Column("done", Integer, nullable=False),  # steps of the phases so far
     Column("total", Integer, nullable=False),
-    Column("reason", String(400), nullable=False),  # why it failed, or is put off
+    Column("reason", String(400), nullable=False),  # code of why it failed, or is put off: server.domain.sentences
     Column("marks", JSON, nullable=False),  # mark id -> [ref, name] of our categories in this mailbox
     Column("folders", JSON, nullable=False),  # folder id -> [ref, name]
     Column("attempts", Integer, nullable=False),
@@ -164,7 +166,100 @@ mailbox_sync = Table(
     Column("lease_until", UtcDateTime),
     Column("next_due_at", UtcDateTime),  # null: nothing to do
     Column("finished_at", UtcDateTime),  # of the last session that ended well
+    Column("account", String(400), nullable=False, server_default=text("''")),  # whose mailbox all of this is about
+    Column("cursor", Text),  # of the mailbox's changes
+    Column("crm_cursors", JSON),  # person type -> ISO time up to which C4C was read
+    Column("employee_id", String(20), nullable=False, server_default=text("''")),
+    Column("checked_at", UtcDateTime),  # when the definitions of marks and folders were right
+    Column("swept_at", UtcDateTime),  # when all linked records were last looked for
+    Column("first_done_at", UtcDateTime),
+    Column("began_at", UtcDateTime),
+    Column("forced_at", UtcDateTime),
+    Column("woken_at", UtcDateTime),  # when something last asked for a session, perhaps while one was under way
+    Column("failures", Integer, nullable=False, server_default=text("0")),  # sessions in a row
+    Column("suspended_at", UtcDateTime),
+    Column("allowed_at", UtcDateTime),  # a person's yes to what the guard held back
+    Column("uploads", String(5), nullable=False, server_default=text("'ask'")),  # ask, yes, no
+    Column("counts", JSON),
+    Column("facts", LargeBinary),  # sealed, of the reason
     Index("ix_mailbox_sync_next_due_at", "next_due_at"),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False),
+    Column("type", String(20), nullable=False),  # contact, account, individual_customer
+    Column("state", String(20), nullable=False),  # server.store.LinkState
+    Column("origin", String(10), nullable=False),  # who had it first: mailbox, c4c
+    Column("record_id", String(32)),
+    Column("item_ref", String(400)),
+    Column("item_name", String(60), nullable=False),  # of a contact that we created, see server.store.Link
+    Column("folder", String(400), nullable=False),
+    Column("item_etag", String(200), nullable=False),
+    Column("record_etag", String(200), nullable=False),
+    Column("item_base", Text, nullable=False),  # keyed hashes of values, see server.sync.mapping
+    Column("record_base", Text, nullable=False),
+    Column("sent_at", UtcDateTime),  # a create went out and its outcome is not known
+    Column("code", String(40), nullable=False),
+    UniqueConstraint("connection_id", "type", "record_id"),
+    UniqueConstraint("connection_id", "item_ref"),
+)
+
+issue = Table(
+    "issue",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(20), nullable=False),  # server.store.IssueKind
+    Column("key", String(400), nullable=False),
+    Column("code", String(40), nullable=False),
+    Column("item_ref", String(400)),
+    Column("record_type", String(20)),
+    Column("record_id", String(32)),
+    Column("sealed", LargeBinary),  # the item's name, and values that lost a conflict
+    Column("choices", JSON, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("tries", Integer, nullable=False),
+    UniqueConstraint("connection_id", "key"),
+    Index("ix_issue_user_id", "user_id"),
+)
+
+followed_thread = Table(
+    "followed_thread",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False),
+    Column("conversation", String(400), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("sealed", LargeBinary),  # what it is called
+    UniqueConstraint("connection_id", "conversation"),
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    _user(),
+    Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("ref", Text, nullable=False),  # the provider's; "" while there is none
+    Column("secret", LargeBinary),  # sealed
+    Column("expires_at", UtcDateTime),
+    Column("reason", String(400), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("next_due_at", UtcDateTime),
+    Index("ix_subscription_next_due_at", "next_due_at"),
 )
 
 notice = Table(
@@ -174,7 +269,7 @@ notice = Table(
     _tenant(),
     _user(),
     Column("connection_id", _ID, ForeignKey("connection.id", ondelete="CASCADE"), nullable=False),
-    Column("kind", String(20), nullable=False),  # mailbox_broken
+    Column("kind", String(20), nullable=False),  # mailbox_broken, sync_failing
     Column("reason", String(400), nullable=False),  # the cause, our own sentence
     Column("since", UtcDateTime, nullable=False),  # when it happened; of one connection and time there is one mail
     Column("outcome", String(400), nullable=False),  # why it was not sent; "" while it waits and when it was
@@ -248,6 +343,7 @@ save_request = Table(
     Column("state", String(10), nullable=False),  # pending, unknown, saved, failed
     Column("code", String(40), nullable=False),
     Column("reason", String(400), nullable=False),  # our own sentence, no content
+    Column("said", LargeBinary),  # sealed: the whole reason, where it quotes somebody
     Column("payload", LargeBinary),  # sealed wish; erased at a final state
     Column("links", JSON, nullable=False),  # [[type, ObjectID], ...] that are in C4C by this request
     Column("mark", String(20), nullable=False),  # what the message must carry; "" when the mailbox has it
@@ -277,6 +373,8 @@ address_scan = Table(
     _user(),
     Column("type", String(20), nullable=False),
     Column("changed_at", UtcDateTime),  # cursor: everything that changed before it was read
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("reason", String(400), nullable=False, server_default=text("''")),
     Column("fence", Integer, nullable=False),
     Column("lease_until", UtcDateTime),
     Column("next_due_at", UtcDateTime),
