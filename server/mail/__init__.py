@@ -7,7 +7,7 @@ know no settings, no database and no session.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -77,6 +77,27 @@ class ContactItem:
     contact: Contact
     categories: tuple[str, ...]  # as a message's
     link: str  # what `create_contact` or `update_contact` was given to keep on the item; "" if nothing
+    changed_at: datetime | None = field(default=None, compare=False)
+    """Aware UTC, by the provider's clock: the last change of anything the item holds. None after a write whose answer does not
+    tell it (Exchange); whoever reads the item is always told. The etag says whether two of them are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewContact:
+    """A contact that is to be created, with its link."""
+
+    contact: Contact
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactEdit:
+    """A contact that is to be changed, if it is still the one of `etag`."""
+
+    ref: str
+    etag: str
+    edit: Callable[[Contact], Contact]  # pure; from what the mailbox has to what it shall have
+    link: str | None = None  # as in `update_contact`
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +108,7 @@ class MessageChange:
     place: Place
     categories: tuple[str, ...]
     received_at: datetime | None  # aware UTC
+    conversation: str = ""  # provider's thread id, "" if unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +131,15 @@ class Changes:
     whole: frozenset[FolderId] = frozenset()
     """Folders of contacts that this round, up to the page that is complete, tells from the beginning, not since an earlier one:
     what the caller knows of them and was not told is gone."""
+    unchanged: frozenset[str] = frozenset()  # refs of contacts that are told to be as the caller knows them
+
+
+Known = Callable[[str, Collection[str]], Mapping[str, str]]
+"""Returns, of a folder and refs of contacts in it, the etags that are known of some of them, by their refs."""
+
+
+def nothing_known(folder: str, refs: Collection[str]) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +176,8 @@ class Mailbox(Protocol):
     short retries: a peer that is busy twice and then well is not noticed. Any method may raise NeedsReauth when the token or
     password is no longer accepted, Forbidden when the account may not do this in the mailbox, and Rejected when the mailbox is
     not at this provider; the rest is listed per method. What was not confirmed is read again; only `create_contact` may raise
-    Unknown. An item that carries difficult text (any Unicode, any length the provider allows) is read and written like any other.
+    Unknown, and `create_contacts` return it. An item that carries difficult text (any Unicode, any length the provider allows) is
+    read and written like any other.
     """
 
     capabilities: frozenset[Capability]
@@ -226,7 +258,14 @@ class Mailbox(Protocol):
 
     # Changes
 
-    def changes(self, cursor: str | None, *, folders: Mapping[FolderId, str]) -> Changes:
+    def changes(
+        self,
+        cursor: str | None,
+        *,
+        folders: Mapping[FolderId, str],
+        marks: Mapping[MarkId, str] | None = None,
+        known: Known = nothing_known,
+    ) -> Changes:
         """Return a page of what changed since `cursor` in Inbox, Sent and `folders` (of `ensure_folders`, by their refs).
 
         None begins: every contact in the folders is told, and every message that carries a category in one of the three places
@@ -237,6 +276,15 @@ class Mailbox(Protocol):
 
         Raises: CursorExpired when the provider no longer knows what the cursor stands for, or when it is none: begin again with
         None. NotFound if one of the folders is no longer there.
+
+        `marks` are names of marks with which the owner may ask for contacts that lie in their own folder of contacts: those that
+        carry one are told, with that folder's ref, from the beginning and whenever they change. Nothing else of that folder is
+        told: no other contact, and of none that it is gone. Without folders for contacts, and by a provider whose contacts lie
+        in no folder or that does not follow it, nothing is told of it at all.
+
+        `known` is asked for the etags of contacts, by their refs, that the caller has seen and needs not be told of as long as
+        they are the same: those are named in `unchanged`, where telling more would cost a request. So a round that tells of the
+        caller's own writes costs hardly anything.
         """
 
     # Contacts
@@ -252,6 +300,21 @@ class Mailbox(Protocol):
 
         Raises: NotFound for the folder; Rejected if the provider does not take a value; Unknown if the answer was lost and the
         contact is not to be seen (yet): look with `find_contact` before another try.
+        """
+
+    def create_contacts(self, folder: str, new: Sequence[NewContact]) -> list[ContactItem | SsiError]:
+        """Do as `create_contact` for many, in far fewer requests; return for each, in their order, the contact or its error.
+
+        One that fails keeps no other from being created; one that was not confirmed and is not to be seen (yet) is Unknown. Links
+        are not empty and differ. Errors that concern the whole mailbox, or the folder, are raised; then some may have been
+        created: look with `find_contact`.
+        """
+
+    def update_contacts(self, edits: Sequence[ContactEdit]) -> list[ContactItem | SsiError]:
+        """Do as `update_contact` for many, in far fewer requests; return for each, in their order, the contact or its error.
+
+        A contact is given what its `edit` makes of what it is now; the edit is asked once. Refs differ. Errors that concern the
+        whole mailbox are raised; then some may have been changed.
         """
 
     def update_contact(self, ref: str, contact: Contact, *, etag: str, link: str | None = None) -> ContactItem:

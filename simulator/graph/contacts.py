@@ -20,7 +20,7 @@ from simulator.graph.calls import PAGE, Answer, Request, folder_of, refuse_unkno
 from simulator.graph.delta import Item
 from simulator.graph.filters import Kind, condition, ordered
 from simulator.graph.resources import GraphError, Json, Options, change_key, etag, expanded, not_found, rest_form, shape, stamp
-from simulator.world import Folder, StoredContact
+from simulator.world import Folder, MailboxState, StoredContact
 
 LARGEST_COLLECTION = 3  # e-mail addresses of a contact (contact resource type)
 ITEM_CLASS = "IPM.Contact"
@@ -71,10 +71,11 @@ CONTACT: dict[str, Callable[[ContactView], Any]] = {
     **{name: _kept(name, dict) for name in ADDRESSES},
 }
 
-CONTACT_FOLDER: dict[str, Callable[[Folder], Any]] = {
-    "id": lambda f: f.id,
-    "displayName": lambda f: f.name,
-    "parentFolderId": lambda f: f.parent or "AQMkADcontactroot=",
+CONTACT_FOLDER: dict[str, Callable[[tuple[MailboxState, Folder]], Any]] = {
+    "id": lambda v: v[1].id,
+    "displayName": lambda v: v[1].name,
+    # What the owner makes is in the default folder (page user-post-contactfolders).
+    "parentFolderId": lambda v: v[1].parent or ("AQMkADroot=" if v[1].well_known else v[0].folder("contacts").id),
 }
 
 
@@ -163,7 +164,7 @@ class ContactRequest(Request):
         return folder_of(self._mailbox, "contacts", identifier)
 
     def _folder_json(self, folder: Folder) -> Json:
-        return shape(folder, CONTACT_FOLDER, self._options.select, type_name="microsoft.graph.contactFolder")
+        return shape((self._mailbox, folder), CONTACT_FOLDER, self._options.select, type_name="microsoft.graph.contactFolder")
 
     def _find(self, identifier: str) -> StoredContact:
         """Find a contact wherever it is: an immutable id holds in Deleted Items, too."""

@@ -24,6 +24,11 @@ from tests.mail.remote import Remote
 
 NAMES: dict[MarkId, str] = {mark.id: mark.name for mark in MARKS.values()}
 GERMAN: dict[MarkId, str] = {**NAMES, "saved": "In SAP Cloud for Customer gesichert (SSI)"}
+CALLS = ("head", "mime", "find", "ensure_marks", "set_mark", *CONTACT_CALLS)
+USUAL_CALLS = {
+    *("head", "mime", "set_mark", "check", "changes", "set_marks"),
+    *("contact", "create_contacts", "update_contact", "delete_contact"),
+}
 DIFFICULT = [
     "plain",
     "It's O'Neill's \"quoted\" & <tagged> 100% #1 + more; a/b\\c",
@@ -88,11 +93,11 @@ class MailboxContract(FolderPromises, ContactPromises, ChangePromises):
 
     # Any method
 
-    @pytest.fixture(params=["head", "mime", "find", "ensure_marks", "set_mark", *CONTACT_CALLS])
+    @pytest.fixture(params=[pytest.param(name, marks=() if name in USUAL_CALLS else pytest.mark.soak) for name in CALLS])
     def call(
         self, request: pytest.FixtureRequest, mailbox: Mailbox, remote: Remote, message: StoredMessage
     ) -> Callable[[], object]:
-        """Each method in turn, with arguments that work."""
+        """Each method in turn, with arguments that work: in the ordinary run ten that ask in different ways, else all."""
         calls: dict[str, Callable[[], object]] = {
             "head": lambda: mailbox.head(message.rest_id),
             "mime": lambda: mailbox.mime(message.immutable_id, max_bytes=10**6),
@@ -134,8 +139,10 @@ class MailboxContract(FolderPromises, ContactPromises, ChangePromises):
         self, call: Callable[[], object], remote: Remote, kind: str, request: pytest.FixtureRequest
     ) -> None:
         """Of creating a contact Transient would say that there is none, which nobody saw: that is Unknown."""
-        is_creating = request.node.callspec.params["call"] == "create_contact"
-        remote.fail(kind, match=remote.creating_contact if is_creating else "", times=None)
+        creating = {"create_contact": remote.creating_contact, "create_contacts": remote.creating_contacts}
+        called = request.node.callspec.params["call"]
+        is_creating = called in creating
+        remote.fail(kind, match=creating.get(called, ""), times=None)
         with pytest.raises(Unknown if is_creating else Transient):
             call()
 

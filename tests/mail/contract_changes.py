@@ -1,6 +1,7 @@
 """The promises of `server.mail.Mailbox` about what changes, notifications, many messages at once, and the check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS, MARKS, FolderId, MarkId
 from server.errors import CursorExpired, Forbidden, NotFound, Rejected, SsiError, Transient
-from server.mail import Changes, Gone, Hook, Mailbox, Marked, Subscription
-from simulator.world import StoredMessage
+from server.mail import Changes, ContactEdit, ContactItem, Gone, Hook, Mailbox, Marked, NewContact, Subscription
+from simulator.world import Gate, StoredMessage
 from tests.mail.remote import Remote
 
 NAMES: dict[MarkId, str] = {mark.id: mark.name for mark in MARKS.values()}
@@ -30,14 +31,18 @@ def letter(number: int) -> bytes:
 class Reader:
     """Follows a mailbox as a session does: from page to page, keeping the cursor."""
 
-    def __init__(self, mailbox: Mailbox, folders: dict[FolderId, str]) -> None:
-        self.mailbox, self.folders = mailbox, folders
+    def __init__(self, mailbox: Mailbox, folders: dict[FolderId, str], marks: Mapping[MarkId, str] | None = None) -> None:
+        self.mailbox, self.folders, self.marks = mailbox, folders, marks
         self.cursor: str | None = None
+        self.known: dict[tuple[str, str], str] = {}  # etags by folder and ref
 
     def page(self) -> Changes:
-        page = self.mailbox.changes(self.cursor, folders=self.folders)
+        page = self.mailbox.changes(self.cursor, folders=self.folders, marks=self.marks, known=self._known)
         self.cursor = page.cursor
         return page
+
+    def _known(self, folder: str, refs: Collection[str]) -> dict[str, str]:
+        return {ref: self.known[folder, ref] for ref in refs if (folder, ref) in self.known}
 
     def round(self) -> Changes:
         """Read to the end of a round and return all of it as one."""
@@ -51,6 +56,7 @@ class Reader:
             cursor=pages[-1].cursor,
             is_complete=True,
             whole=pages[-1].whole,
+            unchanged=frozenset(ref for page in pages for ref in page.unchanged),
         )
 
     def messages(self) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -59,6 +65,7 @@ class Reader:
 
 
 class ChangePromises:
+    tells_marked_contacts = False  # also of the owner's own folder of contacts those that carry our marks
     idle_requests = 1  # HTTP requests when nothing changed; what the protocol has at least
 
     @pytest.fixture
@@ -145,6 +152,18 @@ class ChangePromises:
         remote.delete(third)
         assert reader.messages() == {}
 
+    def test_a_message_is_told_with_the_conversation_that_it_belongs_to(
+        self, mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+    ) -> None:
+        marked = remote.receive(letter(1))
+        remote.categorize(marked, NAMES["share"])
+        reader = Reader(mailbox, folders)
+        first = {m.ref: m.conversation for m in reader.round().messages}
+        received, sent = remote.receive(letter(2)), remote.receive(letter(3), place="sentitems")
+        told = first | {m.ref: m.conversation for m in reader.round().messages}
+        for message in (marked, received, sent):
+            assert told[remote.ref(message)] == mailbox.head(remote.ref(message)).conversation != ""
+
     # Contacts
 
     def test_contacts_that_are_made_changed_marked_and_deleted_are_told(self, remote: Remote, reader: Reader) -> None:
@@ -160,6 +179,34 @@ class ChangePromises:
         remote.drop_contact(made)
         told = reader.round()
         assert (told.contacts, Gone(made, folder) in told.gone) == ((), True)
+
+    def test_a_contact_that_the_caller_knows_is_told_or_named_as_unchanged_and_one_that_changed_since_is_told(
+        self, mailbox: Mailbox, remote: Remote, reader: Reader
+    ) -> None:
+        reader.round()
+        folder = reader.folders["contacts"]
+        made = mailbox.create_contacts(folder, [NewContact(Contact(surname=n), f"link-{n}") for n in ("Ada", "Bob", "Cleo")])
+        same, changed, gone = [one for one in made if isinstance(one, ContactItem)]
+        reader.known |= {(folder, one.ref): one.etag for one in (same, changed, gone)}
+        remote.change_contact(changed.ref, job_title="Countess")
+        remote.drop_contact(gone.ref)
+        told = reader.round()
+        assert {c.ref: c.contact.job_title for c in told.contacts if c.ref != same.ref} == {changed.ref: "Countess"}
+        assert ({c.ref for c in told.contacts} | told.unchanged) == {same.ref, changed.ref}
+        assert changed.ref not in told.unchanged
+
+    def test_a_contact_is_told_with_the_time_of_its_last_change(
+        self, mailbox: Mailbox, remote: Remote, reader: Reader, forward: Callable[..., None]
+    ) -> None:
+        made = remote.put_contact(reader.folders["contacts"], Contact(display_name="Ada"))
+        (told,) = reader.round().contacts
+        forward(minutes=1)
+        remote.change_contact(made, notes="later")
+        (later,) = reader.round().contacts
+        assert told.changed_at is not None
+        assert later.changed_at is not None
+        assert later.changed_at > told.changed_at
+        assert later.changed_at == mailbox.contact(made).changed_at
 
     def test_a_contact_that_its_owner_moves_is_gone_here_and_new_there_with_its_link(
         self, remote: Remote, reader: Reader
@@ -177,6 +224,72 @@ class ChangePromises:
         other = remote.add_folder("contacts", "My own friends")
         remote.put_contact(other, Contact(display_name="Ada"))
         assert reader.round().contacts == ()
+
+    # Contacts that the owner marks in a folder of their own
+
+    def test_a_contact_elsewhere_that_carries_our_mark_is_told_and_no_other(
+        self, mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+    ) -> None:
+        own = remote.own_contacts if self.tells_marked_contacts else remote.add_folder("contacts", "My own friends")
+        marked = remote.put_contact(own, Contact(display_name="Ada", notes="one"), link="a link")
+        other = remote.put_contact(own, Contact(display_name="Bob"))
+        remote.categorize_contact(marked, "Follow-up", NAMES["share"])
+        remote.categorize_contact(other, "Follow-up")
+        reader = Reader(mailbox, folders, {mark: NAMES[mark] for mark in ("share", "account")})
+        told = [reader.round()]
+        remote.change_contact(other, notes="of no interest")
+        told.append(reader.round())
+        remote.change_contact(marked, notes="two")
+        told.append(reader.round())
+        remote.categorize_contact(other, NAMES["account"].upper())
+        told.append(reader.round())
+        remote.drop_contact(marked)
+        remote.categorize_contact(other)
+        told.append(reader.round())
+        expected = [
+            [(marked, "one", own, "a link")],
+            [],
+            [(marked, "two", own, "a link")],
+            [(other, "of no interest", own, "")],
+            [],
+        ]
+        if not self.tells_marked_contacts:
+            expected = [[]] * 5
+        assert [[(c.ref, c.contact.notes, c.folder, c.link) for c in page.contacts] for page in told] == expected
+        assert own not in {gone.folder for page in told for gone in page.gone}
+        assert told[0].whole == {"contacts", "accounts", "individual_customers"}
+        before = remote.requests()
+        reader.round()
+        assert remote.requests() - before == self.idle_requests
+
+    def test_a_contact_elsewhere_that_loses_its_mark_while_it_is_read_is_not_told(
+        self, mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+    ) -> None:
+        own = remote.own_contacts if self.tells_marked_contacts else remote.add_folder("contacts", "My own friends")
+        ref = remote.put_contact(own, Contact(display_name="Ada"))
+        for number in range(1, 9):  # more than there are requests
+            remote.categorize_contact(ref, NAMES["share"])
+            gate = remote.world.gate = Gate(number)
+            with ThreadPoolExecutor(1) as pool:
+                reading = pool.submit(Reader(mailbox, folders, {"share": NAMES["share"]}).round)
+                reading.add_done_callback(lambda _, reached=gate.reached: reached.set())
+                assert gate.reached.wait(10)
+                remote.categorize_contact(ref)
+                gate.open()
+                assert {c.categories for c in reading.result().contacts} <= {(NAMES["share"],)}
+
+    def test_a_contact_that_is_moved_to_our_folders_is_told_there_only(
+        self, mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+    ) -> None:
+        own = remote.own_contacts if self.tells_marked_contacts else remote.add_folder("contacts", "My own friends")
+        ref = remote.put_contact(own, Contact(display_name="Ada"))
+        remote.categorize_contact(ref, NAMES["share"])
+        reader = Reader(mailbox, folders, {"share": NAMES["share"]})
+        reader.round()
+        moved = mailbox.move_contact(ref, folders["contacts"], etag=mailbox.contact(ref).etag)
+        told = reader.round()
+        assert [(c.ref, c.folder) for c in told.contacts] == [(moved.ref, folders["contacts"])]
+        assert {gone.folder for gone in told.gone} <= set(folders.values())
 
     # Rounds
 
@@ -415,8 +528,16 @@ class ChangePromises:
 
 CONTACT_CALLS = (
     *("check", "categories", "ensure_folders", "changes", "set_marks", "move", "contact", "find_contact", "create_contact"),
-    *("update_contact", "set_contact_mark", "move_contact", "delete_contact"),
+    *("create_contacts", "update_contact", "update_contacts", "set_contact_mark", "move_contact", "delete_contact"),
 )
+
+
+def only(outcome: Sequence[ContactItem | SsiError]) -> ContactItem:
+    """Return the only one of an outcome, or raise its error."""
+    (one,) = outcome
+    if isinstance(one, SsiError):
+        raise one
+    return one
 
 
 def contact_calls(mailbox: Mailbox, remote: Remote) -> dict[str, Callable[[], Any]]:
@@ -425,6 +546,8 @@ def contact_calls(mailbox: Mailbox, remote: Remote) -> dict[str, Callable[[], An
     mailbox.ensure_marks(NAMES)
     item = mailbox.contact(remote.put_contact(folders["contacts"], Contact(display_name="Ada"), link="there"))
     message = remote.ref(remote.receive(letter(77)))
+    bob, eve = Contact(display_name="Bob"), Contact(display_name="Eve")
+    new, edit = NewContact(bob, "new"), ContactEdit(item.ref, item.etag, lambda _: eve)
     return {
         "check": mailbox.check,
         "categories": mailbox.categories,
@@ -434,8 +557,10 @@ def contact_calls(mailbox: Mailbox, remote: Remote) -> dict[str, Callable[[], An
         "move": lambda: mailbox.move(message, folders["emails"]),
         "contact": lambda: mailbox.contact(item.ref),
         "find_contact": lambda: mailbox.find_contact(folders["contacts"], "there"),
-        "create_contact": lambda: mailbox.create_contact(folders["contacts"], Contact(display_name="Bob"), link="new"),
-        "update_contact": lambda: mailbox.update_contact(item.ref, Contact(display_name="Eve"), etag=item.etag),
+        "create_contact": lambda: mailbox.create_contact(folders["contacts"], bob, link="new"),
+        "create_contacts": lambda: only(mailbox.create_contacts(folders["contacts"], [new])),
+        "update_contact": lambda: mailbox.update_contact(item.ref, eve, etag=item.etag),
+        "update_contacts": lambda: only(mailbox.update_contacts([edit])),
         "set_contact_mark": lambda: mailbox.set_contact_mark(item.ref, "saved", names=NAMES),
         "move_contact": lambda: mailbox.move_contact(item.ref, folders["accounts"], etag=item.etag),
         "delete_contact": lambda: mailbox.delete_contact(item.ref, etag=item.etag),

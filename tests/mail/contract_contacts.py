@@ -1,15 +1,16 @@
 """The promises of `server.mail.Mailbox` about our folders and the contacts in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
 
 from server.domain.contact import Contact, PostalAddress
 from server.domain.marks import FOLDERS, MARKS, FolderId, MarkId, reason_category
-from server.errors import Conflict, NotFound, Rejected, Unknown
-from server.mail import Mailbox
+from server.errors import Conflict, NotFound, Rejected, SsiError, Unknown
+from server.mail import ContactEdit, ContactItem, Mailbox, NewContact
 from tests.mail.remote import Remote
 
 NAMES: dict[MarkId, str] = {mark.id: mark.name for mark in MARKS.values()}
@@ -40,6 +41,46 @@ OTHER: dict[str, Any] = {
     "web_page": "https://new.example/",
 }
 EMPTY: dict[str, Any] = {"emails": (), "business_address": PostalAddress(), "home_address": PostalAddress()}
+DIFFICULT = ["It's <O'Neill> & \"co\" 100% #1; a/b\\c", "日本語 📦👩‍👩‍👧", "עברית \u202b מעורב", "e\u0301 é", "x" * 250]
+
+
+def difficult(text: str) -> Contact:
+    """Return a contact that has a text wherever it can."""
+    emails = ("a+b'c@example.com",)
+    return Contact(display_name=text, given_name=text, surname=text, company=text, notes=text + "\n" + text, emails=emails)
+
+
+def people(number: int) -> list[NewContact]:
+    """Return so many to be created, each with a name and a link of its own."""
+    names = [str(n) for n in range(number)]
+    return [
+        NewContact(replace(BOB, display_name=f"Bob {n}", surname=n, emails=(f"bob{n}@example.com",)), f"link {n}") for n in names
+    ]
+
+
+def items_of(outcome: Sequence[ContactItem | SsiError]) -> list[ContactItem]:
+    """Return the contacts, raising the first error."""
+    for one in outcome:
+        if isinstance(one, SsiError):
+            raise one
+    return [one for one in outcome if isinstance(one, ContactItem)]
+
+
+def louder(contact: Contact) -> Contact:
+    """An edit that must not be applied twice."""
+    return replace(contact, notes=contact.notes + "!")
+
+
+def after_reading(act: Callable[[], object]) -> Callable[[Contact], Contact]:
+    """Return the edit `louder` which, when it is asked the first time, that is between reading and writing, also acts."""
+    acts = iter([act])
+
+    def edit(contact: Contact) -> Contact:
+        for one in acts:
+            one()
+        return louder(contact)
+
+    return edit
 
 
 class FolderPromises:
@@ -108,23 +149,13 @@ class ContactPromises:
         assert remote.link_of(made.ref) == LINK
         assert mailbox.contact(made.ref) == made
 
-    @pytest.mark.parametrize(
-        "text", ["It's <O'Neill> & \"co\" 100% #1; a/b\\c", "日本語 📦👩‍👩‍👧", "עברית \u202b מעורב", "e\u0301 é", "x" * 250]
-    )
+    @pytest.mark.parametrize("text", DIFFICULT)
     def test_difficult_text_is_kept_as_it_is(self, mailbox: Mailbox, remote: Remote, folder: str, text: str) -> None:
-        difficult = Contact(
-            display_name=text,
-            given_name=text,
-            surname=text,
-            company=text,
-            notes=text + "\n" + text,
-            emails=("a+b'c@example.com",),
-        )
-        made = mailbox.create_contact(folder, difficult, link=LINK)
-        assert made.contact == difficult
-        assert remote.contacts(folder) == {made.ref: difficult}
-        changed = mailbox.update_contact(made.ref, replace(difficult, department=text), etag=made.etag)
-        assert changed.contact == replace(difficult, department=text)
+        made = mailbox.create_contact(folder, difficult(text), link=LINK)
+        assert made.contact == difficult(text)
+        assert remote.contacts(folder) == {made.ref: difficult(text)}
+        changed = mailbox.update_contact(made.ref, replace(made.contact, department=text), etag=made.etag)
+        assert changed.contact == replace(difficult(text), department=text)
 
     def test_a_contact_without_any_name_is_created(self, mailbox: Mailbox, remote: Remote, folder: str) -> None:
         made = mailbox.create_contact(folder, Contact(emails=("nameless@example.com",), mobile_phone="+1 555 0100"), link=LINK)
@@ -295,6 +326,185 @@ class ContactPromises:
         assert changed.contact == BOB
         assert remote.contacts(folder) == {made.ref: BOB}
         assert mailbox.contact(made.ref) == changed
+
+    # create_contacts
+
+    def test_many_are_created_in_their_order_with_their_links_in_few_requests(
+        self, mailbox: Mailbox, remote: Remote, folder: str
+    ) -> None:
+        new = people(45)
+        before = remote.requests()
+        made = items_of(mailbox.create_contacts(folder, new))
+        assert remote.requests() - before <= remote.requests_to_create
+        assert [(item.contact, item.link, item.folder) for item in made] == [(one.contact, one.link, folder) for one in new]
+        assert remote.contacts(folder) == {item.ref: item.contact for item in made}
+        assert remote.link_of(made[-1].ref) == new[-1].link
+        for item in made[::22]:
+            assert mailbox.contact(item.ref) == item
+
+    def test_to_create_or_update_none_asks_nobody(self, mailbox: Mailbox, remote: Remote, folder: str) -> None:
+        before = remote.requests()
+        assert (mailbox.create_contacts(folder, []), mailbox.update_contacts([])) == ([], [])
+        assert remote.requests() == before
+
+    def test_one_that_is_refused_keeps_no_other_from_being_created(self, mailbox: Mailbox, remote: Remote, folder: str) -> None:
+        new = people(5)
+        new[2] = NewContact(remote.refused, new[2].link)
+        outcome = mailbox.create_contacts(folder, new)
+        assert isinstance(outcome[2], Rejected)
+        del outcome[2], new[2]
+        assert [item.contact for item in items_of(outcome)] == [one.contact for one in new]
+        assert remote.contacts(folder) == {item.ref: item.contact for item in items_of(outcome)}
+
+    @pytest.mark.parametrize("kind", ["acted_drop", "garbage"])
+    def test_an_answer_lost_while_creating_many_makes_no_double(
+        self, mailbox: Mailbox, remote: Remote, folder: str, kind: str
+    ) -> None:
+        new = people(5)
+        remote.fail(kind, match=remote.creating_contacts)
+        outcome = mailbox.create_contacts(folder, new)
+        for n, (one, asked) in enumerate(zip(outcome, new, strict=True)):
+            if isinstance(one, Unknown):  # where writes are seen late
+                found = mailbox.find_contact(folder, asked.link)
+                outcome[n] = found or mailbox.create_contact(folder, asked.contact, link=asked.link)
+        assert [(item.contact, item.link) for item in items_of(outcome)] == [(one.contact, one.link) for one in new]
+        assert remote.contacts(folder) == {item.ref: item.contact for item in items_of(outcome)}
+
+    def test_many_of_which_nothing_is_heard_are_unknown_and_not_doubled(
+        self, mailbox: Mailbox, remote: Remote, folder: str
+    ) -> None:
+        new = people(3)
+        remote.fail("acted_drop", match=remote.creating_and_looking, times=None)
+        assert [type(one) for one in mailbox.create_contacts(folder, new)] == [Unknown] * 3
+        remote.heal()
+        found = [mailbox.find_contact(folder, one.link) for one in new]
+        assert remote.contacts(folder) == {item.ref: one.contact for item, one in zip(found, new, strict=True) if item}
+        assert None not in found
+
+    def test_to_create_many_in_a_folder_that_is_not_there_raises_not_found(
+        self, mailbox: Mailbox, remote: Remote, folder: str
+    ) -> None:
+        remote.delete_folder(folder)
+        with pytest.raises(NotFound):
+            mailbox.create_contacts(folder, people(3))
+
+    def test_difficult_text_of_many_is_kept_as_it_is(self, mailbox: Mailbox, remote: Remote, folder: str) -> None:
+        wanted = [difficult(text) for text in DIFFICULT]
+        made = items_of(mailbox.create_contacts(folder, [NewContact(one, f"link {n}") for n, one in enumerate(wanted)]))
+        assert [item.contact for item in made] == wanted
+        edits = [ContactEdit(item.ref, item.etag, lambda c: replace(c, department=c.surname)) for item in made]
+        changed = items_of(mailbox.update_contacts(edits))
+        assert [item.contact for item in changed] == [replace(one, department=one.surname) for one in wanted]
+        assert remote.contacts(folder) == {item.ref: item.contact for item in changed}
+
+    def test_a_pause_asked_for_in_the_middle_is_outlived(
+        self, mailbox: Mailbox, remote: Remote, folder: str, sleeps: list[float]
+    ) -> None:
+        for kind in ("status", "throttled"):  # of a whole request; of a part, where parts are judged alone
+            remote.fail(kind, status=429, retry_after_s=1, match=remote.creating_contacts)
+        made = items_of(mailbox.create_contacts(folder, people(5)))
+        assert len(remote.contacts(folder)) == len(made) == 5
+        remote.heal()
+        edit = after_reading(lambda: remote.fail("status", status=429, retry_after_s=1, match=remote.updating_contacts))
+        assert len(items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, edit) for item in made]))) == 5
+        assert [contact.notes for contact in remote.contacts(folder).values()] == ["!"] * 5
+        assert sum(sleeps) >= 2
+
+    # update_contacts
+
+    def test_many_are_given_what_is_made_of_what_they_are_in_few_requests(
+        self, mailbox: Mailbox, remote: Remote, folder: str
+    ) -> None:
+        made = items_of(mailbox.create_contacts(folder, people(45)))
+        edits = [ContactEdit(item.ref, item.etag, louder, link="new" if n == 44 else None) for n, item in enumerate(made)]
+        remote.adorn(made[7].ref)
+        edits[7] = replace(edits[7], etag=mailbox.contact(made[7].ref).etag)
+        before = remote.requests()
+        changed = items_of(mailbox.update_contacts(edits))
+        assert remote.requests() - before <= remote.requests_to_update
+        assert [item.contact for item in changed] == [replace(item.contact, notes="!") for item in made]
+        assert [item.link for item in changed] == [*(item.link for item in made[:-1]), "new"]
+        assert remote.contacts(folder) == {item.ref: item.contact for item in changed}
+        assert remote.is_adorned(made[7].ref)
+        for item in changed[::22]:
+            assert mailbox.contact(item.ref) == item
+
+    def test_what_cannot_be_changed_keeps_no_other_from_it(self, mailbox: Mailbox, remote: Remote, folder: str) -> None:
+        made = items_of(mailbox.create_contacts(folder, people(6)))
+        contacts = [item.contact for item in made]
+        remote.change_contact(made[1].ref, notes="Theirs")
+        remote.drop_contact(made[2].ref)
+        edits = [ContactEdit(item.ref, item.etag, louder) for item in made]
+        edits[3] = replace(edits[3], edit=lambda _: remote.refused)
+        edits[4] = replace(edits[4], ref="AAMkNobodyHasThis=")
+        outcome = mailbox.update_contacts(edits)
+        assert [type(one) for one in outcome] == [ContactItem, Conflict, NotFound, Rejected, NotFound, ContactItem]
+        assert remote.contacts(folder) == {
+            made[0].ref: louder(contacts[0]),
+            made[1].ref: replace(contacts[1], notes="Theirs"),
+            made[3].ref: contacts[3],
+            made[4].ref: contacts[4],
+            made[5].ref: louder(contacts[5]),
+        }
+
+    def test_those_that_are_so_already_are_not_written(self, mailbox: Mailbox, remote: Remote, folder: str) -> None:
+        made = items_of(mailbox.create_contacts(folder, people(3)))
+        edits = [ContactEdit(item.ref, item.etag, lambda contact: contact, link=item.link) for item in made]
+        with remote.changes() as happened:
+            assert mailbox.update_contacts(edits) == made
+        assert happened == []
+        (changed,) = items_of(mailbox.update_contacts([ContactEdit(made[0].ref, made[0].etag, louder)]))
+        with remote.changes() as happened:
+            assert [type(one) for one in mailbox.update_contacts(edits)] == [Conflict, ContactItem, ContactItem]
+        assert happened == []
+        assert remote.contacts(folder)[made[0].ref] == changed.contact
+
+    @pytest.mark.parametrize("kind", ["acted_drop", "garbage"])
+    def test_an_answer_lost_while_updating_many_is_settled_and_nothing_is_changed_twice(
+        self, mailbox: Mailbox, remote: Remote, folder: str, kind: str
+    ) -> None:
+        made = items_of(mailbox.create_contacts(folder, people(3)))
+        edit = after_reading(lambda: remote.fail(kind, match=remote.updating_contacts))
+        changed = items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, edit) for item in made]))
+        assert [item.contact.notes for item in changed] == ["!"] * 3
+        assert remote.contacts(folder) == {item.ref: item.contact for item in changed}
+        assert [mailbox.contact(item.ref) for item in changed] == changed
+
+    # changed_at
+
+    def test_a_contact_tells_when_it_was_changed_the_last_time(
+        self, mailbox: Mailbox, remote: Remote, folder: str, forward: Callable[..., None]
+    ) -> None:
+        mailbox.ensure_marks(NAMES)
+        item = mailbox.create_contact(folder, BOB, link=LINK)
+
+        def by_other() -> ContactItem:
+            remote.change_contact(item.ref, notes="Theirs")
+            return mailbox.contact(item.ref)
+
+        def by_mark() -> ContactItem:
+            mailbox.set_contact_mark(item.ref, "saved", names=NAMES)
+            return mailbox.contact(item.ref)
+
+        def many() -> ContactItem:
+            return items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder)]))[0]
+
+        changes: list[Callable[[], ContactItem]] = [
+            lambda: item,
+            lambda: mailbox.update_contact(item.ref, ADA, etag=item.etag),
+            many,
+            by_other,
+            by_mark,
+            lambda: items_of(mailbox.create_contacts(folder, people(1)))[0],
+        ]
+        for change in changes:
+            item = change()
+            read = mailbox.contact(item.ref).changed_at
+            assert read is not None
+            assert read.tzinfo is UTC
+            assert abs(read - remote.world.now()) < timedelta(seconds=30)
+            assert item.changed_at in (read, None)  # not every answer to a write tells it
+            forward(minutes=1)
 
     # move
 

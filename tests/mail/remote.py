@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from server.domain.contact import LINK_PROPERTY, Contact, PostalAddress
+from server.domain.contact import LINK_PROPERTY, MAX_EMAILS, Contact, PostalAddress
 from server.domain.marks import FolderId
 from server.mail import IdForm
 from simulator.world import Category, Event, Fault, Folder, MailboxState, Person, StoredContact, StoredMessage, World
@@ -34,6 +34,10 @@ _LISTS = {"business_phone": "businessPhones", "home_phone": "homePhones"}
 _PLACES = {"business_address": "businessAddress", "home_address": "homeAddress"}
 _PARTS = {"street": "street", "city": "city", "region": "state", "postal_code": "postalCode", "country": "countryOrRegion"}
 
+REFUSED = Contact(
+    display_name="Refused", surname="Refused", emails=tuple(f"refused{n}@example.com" for n in range(MAX_EMAILS + 1))
+)
+
 
 @dataclass
 class Remote:
@@ -52,6 +56,11 @@ class Remote:
     updating_contact: str = "PATCH"
     moving_contact: str = "PATCH"
     deleting_contact: str = "DELETE"
+    creating_contacts: str = "POST"  # creates many contacts at once
+    updating_contacts: str = "POST"  # changes many contacts at once
+    requests_to_create: int = 3  # the most that 45 contacts may take
+    requests_to_update: int = 6
+    refused: Contact = REFUSED  # what the provider does not take
 
     @property
     def state(self) -> MailboxState:
@@ -74,6 +83,7 @@ class Remote:
     def receive(self, mime: bytes, *, hours_ago: float = 0, place: str = "inbox") -> StoredMessage:
         """Let a message arrive, or, with the place "sentitems", be sent."""
         message = StoredMessage(mime, self.state.folder(place).id, self.world.now() - timedelta(hours=hours_ago))
+        message.conversation_id = f"AAQkAD{message.immutable_id[6:]}AA="
         self.state.messages[message.immutable_id] = message
         self.state.touch(message, self.world.now())
         return message
@@ -141,6 +151,11 @@ class Remote:
         del self.state.folders[ref]
 
     # Contacts
+
+    @property
+    def own_contacts(self) -> str:
+        """The ref of the owner's own folder of contacts."""
+        return self.state.folder("contacts").id
 
     def contact_ref(self, stored: StoredContact) -> str:
         return stored.immutable_id

@@ -349,6 +349,16 @@ def test_answers_of_a_batch_come_in_another_order_and_are_counted_as_one_request
     assert [a.parts for a in world.requests("graph")] == [tuple(f"GET /me/messages?$skip={n}" for n in range(3))]
 
 
+def test_parts_that_do_not_wait_for_others_are_done_in_any_order(client: httpx.Client, world: World) -> None:
+    body = {"headers": {"Content-Type": "application/json"}, "method": "POST", "url": "/me/contactFolders"}
+    parts = [{"id": str(n), **body, "body": {"displayName": f"Folder {n}"}} for n in range(6)]
+    parts[5]["dependsOn"] = ["0"]
+    assert {part["status"] for part in batch(client, *parts).values()} == {201}
+    made = [folder.name for folder in world.mailbox(world.people[0].email).folders.values() if folder.name.startswith("Folder")]
+    assert sorted(made) == [f"Folder {n}" for n in range(6)] != made
+    assert made[-1] == "Folder 5"
+
+
 def test_a_batch_of_more_than_twenty_is_refused(client: httpx.Client) -> None:
     parts = [{"id": str(n), "method": "GET", "url": "/me"} for n in range(21)]
     assert client.post("../$batch", json={"requests": parts}).status_code == 400

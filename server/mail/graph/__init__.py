@@ -1,22 +1,14 @@
 """A mailbox at Microsoft 365 or Outlook.com, over Microsoft Graph v1.0.
 
-Refs are Graph's immutable ids, which survive a move; those of contacts, too. Categories are merged (`graph.marks`), contacts
-are written field by field (`graph.contacts`), so that only what differs can meet another writer, and with the etag. If-Match
-on a contact is not documented; where the service should ignore it, what another writer does to the same field between our
-reading and our writing, one round trip, is overwritten.
-
-Contacts have no action to move them. By the documentation their parentFolderId can be changed (page contact-update), which
-does not say that this moves them; where the service does not, the contact is created anew in the other folder and the old one
-is deleted. Its photo, attachments, and what other programs keep in open extensions and extended properties do not come along
-then; the old one, in Deleted Items, still has them.
+Refs are Graph's immutable ids, which survive a move; those of contacts, too. Categories are merged (`graph.marks`); contacts
+have a module of their own (`graph.people`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,9 +16,9 @@ from typing import Any, TypedDict, cast
 
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS, MARKS, FolderId, MarkId, merged
+from server.domain.sentences import rejected
 from server.errors import (
     AlreadyExists,
-    Conflict,
     Forbidden,
     InvalidInput,
     NotFound,
@@ -39,23 +31,25 @@ from server.mail import (
     Capability,
     Category,
     Changes,
+    ContactEdit,
     ContactItem,
     Folder,
     Hook,
     IdForm,
+    Known,
     Marked,
     MessageHead,
+    NewContact,
     Notice,
     Owner,
     Subscription,
+    nothing_known,
 )
 from server.mail.graph import changes as rounds, hooks, marks as marking
-from server.mail.graph.calls import PEER, Answer, Call, Calls, Elsewhere, done, get, object_of, segment, write
-from server.mail.graph.contacts import EXPAND, FIELDS, changed, copied, created, has_link, item_of
+from server.mail.graph.calls import PEER, TRIES, Answer, Call, Calls, get, moment, object_of, segment, write
+from server.mail.graph.people import AddressBook
 from server.transport import Gateway
 
-TRIES = 3  # of read, merge and write, when others change the same thing
-SETTLING_S = (0.5, 2.0)  # pauses after which we look what a request did whose answer was lost
 LIST_PAGE = "250"  # entries of a list that is read to its end
 
 _ITEM_CLASS = "String 0x001A"  # PidTagMessageClass; Graph's message has no such property (outlook.md 1.6)
@@ -123,9 +117,9 @@ class GraphMailbox:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._calls = Calls(gateway, url=url, get_token=get_token, in_flight=in_flight, sleep=sleep)
+        self._people = AddressBook(self._calls, base)
         self._base = base
         self._now = now
-        self._trash = ""  # ref of Deleted Items, once it is known; it never changes
 
     def check(self) -> Owner:
         # A write to what is not there changes nothing, and is refused otherwise where the permission is missing.
@@ -156,7 +150,7 @@ class GraphMailbox:
         try:
             (answer,) = self._calls.exchange([call], max_bytes=max_bytes, may_be_packed=False)
         except Rejected as error:
-            raise Rejected(f"The message is larger than {max_bytes // (1024 * 1024)} MB.") from error
+            raise rejected("message_too_large", limit=max_bytes // (1024 * 1024)) from error
         if not answer.is_success:
             object_of(answer, call)
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -269,180 +263,46 @@ class GraphMailbox:
 
     # Changes
 
-    def changes(self, cursor: str | None, *, folders: Mapping[FolderId, str]) -> Changes:
-        return rounds.page(self._calls, self._base, cursor, folders, self._now())
+    def changes(
+        self,
+        cursor: str | None,
+        *,
+        folders: Mapping[FolderId, str],
+        marks: Mapping[MarkId, str] | None = None,
+        known: Known = nothing_known,
+    ) -> Changes:
+        return rounds.page(self._calls, self._base, cursor, folders, frozenset((marks or {}).values()), known, self._now())
 
     # Contacts
 
     def contact(self, ref: str) -> ContactItem:
-        return item_of(self._found(ref))
-
-    def _found(self, ref: str, *also: Call, fields: str = FIELDS) -> dict[str, Any]:
-        """Return what Graph has of a contact; what is `also` asked for has to be there, too.
-
-        An immutable id finds a contact in Deleted Items as well, where it is not there any more for us.
-
-        Raises: NotFound.
-        """
-        options = {"$expand": EXPAND} | ({"$select": fields} if fields else {})
-        calls = [get(self._contact(ref), options), *also]
-        if not self._trash:
-            calls.append(get(self._base + "/mailFolders/deleteditems", {"$select": "id"}))
-        found, *others = self._calls.asked(*calls)
-        self._trash = self._trash or str(others[-1]["id"])
-        if found.get("parentFolderId") == self._trash:
-            raise NotFound("The contact was deleted.")
-        return found
+        return self._people.contact(ref)
 
     def find_contact(self, folder: str, link: str) -> ContactItem | None:
-        query = {"$filter": has_link(link), "$select": FIELDS, "$expand": EXPAND, "$top": LIST_PAGE}
-        found = self._calls.listed(get(self._folder(folder) + "/contacts", query))
-        items = [item_of(one, folder=folder) for one in found if one.get("parentFolderId") in (folder, None)]
-        return next((item for item in items if item.link == link), None)
+        return self._people.find(folder, link)
 
     def create_contact(self, folder: str, contact: Contact, *, link: str) -> ContactItem:
-        return self._create(folder, created(contact, link), link)
+        return self._people.create(folder, contact, link)
 
-    def _create(self, folder: str, body: Mapping[str, Any], link: str) -> ContactItem:
-        """Create a contact; when the answer is lost, its link says whether it is there.
-
-        It is created again only if it is not to be seen for a while: a request that breaks off has acted by then, or never will.
-
-        Raises: as `create_contact`.
-        """
-        call = write("POST", self._folder(folder) + "/contacts", body)
-        lost: Unknown | None = None
-        for _ in range(TRIES):
-            try:
-                return item_of(self._calls.written(call), folder=folder, more=body)
-            except Unknown as error:
-                lost = error
-            except SsiError as error:
-                if lost is None:
-                    raise
-                raise lost from error  # this try did nothing, but an earlier one may have
-            if not link:
-                break
-            there = self._settled(folder, link, lost)
-            if there is not None:
-                return there
-        raise lost or Unknown(f"{PEER} did not confirm the contact.")
-
-    def _settled(self, folder: str, link: str, lost: Unknown) -> ContactItem | None:
-        """Look for a while whether the contact is there. Raises: `lost` where we cannot look: whether it is, is still open."""
-        try:
-            for pause in SETTLING_S:
-                self._calls.pause(pause)
-                there = self.find_contact(folder, link)
-                if there is not None:
-                    return there
-        except SsiError as error:
-            raise lost from error
-        return None
+    def create_contacts(self, folder: str, new: Sequence[NewContact]) -> list[ContactItem | SsiError]:
+        return self._people.create_many(folder, new)
 
     def update_contact(self, ref: str, contact: Contact, *, etag: str, link: str | None = None) -> ContactItem:
-        lost: Unknown | None = None
-        for _ in range(TRIES):
-            found = self._found(ref)
-            body = changed(found, contact, link)
-            if not body and (lost or found.get("@odata.etag") == etag):
-                return item_of(found)
-            _check(found, etag)
-            try:
-                written = self._calls.written(write("PATCH", self._contact(ref), body, if_match=etag))
-            except Unknown as error:
-                lost = error
-                continue
-            if written.get("parentFolderId") == self._trash:
-                raise NotFound("The contact was deleted.")
-            return item_of(written, more=_extended_after(found, body))
-        raise Transient(f"{PEER} did not confirm the contact.") from lost
+        return self._people.update(ref, contact, etag, link)
+
+    def update_contacts(self, edits: Sequence[ContactEdit]) -> list[ContactItem | SsiError]:
+        return self._people.update_many(edits)
 
     def set_contact_mark(
         self, ref: str, mark: MarkId | None, *, reason: str | None = None, names: Mapping[MarkId, str]
     ) -> Marked:
-        def read() -> Mapping[str, Any]:
-            return self._found(ref, fields="id,parentFolderId,categories")
-
-        return marking.mark(self._calls, self._contact(ref), read, partial(_merged, mark, reason, names))
+        return self._people.set_mark(ref, partial(_merged, mark, reason, names))
 
     def move_contact(self, ref: str, folder: str, *, etag: str) -> ContactItem:
-        target = get(self._folder(folder), {"$select": "id"})
-        lost: Unknown | None = None
-        for _ in range(TRIES):
-            try:
-                found = self._found(ref, target, fields="")
-            except NotFound:
-                copy = self.find_contact(folder, _moving(ref))
-                if copy is None:
-                    raise
-                return self._unlinked(copy)  # an earlier try broke off behind the delete
-            if found.get("parentFolderId") == folder and (lost or found.get("@odata.etag") == etag):
-                return item_of(found)
-            _check(found, etag)
-            try:
-                moved = self._calls.written(write("PATCH", self._contact(ref), {"parentFolderId": folder}, if_match=etag))
-            except Unknown as error:
-                lost = error
-                continue
-            except Rejected as error:
-                if isinstance(error, Elsewhere):
-                    raise
-                return self._move_by_copy(found, folder)
-            if moved.get("parentFolderId") == folder:
-                return item_of(moved, more=found)
-            return self._move_by_copy(moved | _extended_of(found), folder)
-        raise Transient(f"{PEER} did not confirm the move.") from lost
-
-    def _move_by_copy(self, found: Mapping[str, Any], folder: str) -> ContactItem:
-        """Create the contact in the other folder and delete this one; a copy that an earlier try left there is taken."""
-        original = item_of(found)
-        link = original.link or _moving(original.ref)  # without any, the next try would copy once more
-        copy = self.find_contact(folder, link)
-        if copy is None:
-            try:
-                copy = self._create(folder, copied(found, link), link)
-            except Unknown as error:  # the next try looks for it
-                raise Transient(f"{PEER} did not confirm the move.") from error
-        else:
-            copy = self.update_contact(copy.ref, original.contact, etag=copy.etag)
-        try:
-            self.delete_contact(original.ref, etag=original.etag)
-        except Conflict:  # it is not the one that was copied: both, or nothing moved
-            self.delete_contact(copy.ref, etag=copy.etag)
-            raise
-        return copy if original.link else self._unlinked(copy)
-
-    def _unlinked(self, copy: ContactItem) -> ContactItem:
-        """Take the link from a copy that had it only while it was made."""
-        for _ in range(TRIES):
-            try:
-                return self.update_contact(copy.ref, copy.contact, etag=copy.etag, link="")
-            except Conflict as error:
-                last = error
-            copy = self.contact(copy.ref)
-        raise Transient(f"{PEER} did not confirm the move.") from last
+        return self._people.move(ref, folder, etag)
 
     def delete_contact(self, ref: str, *, etag: str) -> None:
-        lost: Unknown | None = None
-        for _ in range(TRIES):
-            try:
-                _check(self._found(ref, fields="id,parentFolderId"), etag)
-                call = write("DELETE", self._contact(ref), if_match=etag)
-                done(self._calls.exchange([call])[0], call)
-            except Unknown as error:
-                lost = error
-            except NotFound:
-                return
-            else:
-                return
-        raise Transient(f"{PEER} did not confirm that the contact is deleted.") from lost
-
-    def _contact(self, ref: str) -> str:
-        return f"{self._base}/contacts/{segment(ref)}"
-
-    def _folder(self, ref: str) -> str:
-        return f"{self._base}/contactFolders/{segment(ref)}"
+        self._people.delete(ref, etag)
 
     # Notifications
 
@@ -477,28 +337,8 @@ def _chosen(existing: Mapping[str, str], names: tuple[str, str], known: str) -> 
     return known if known in existing else ""
 
 
-def _moving(ref: str) -> str:
-    """Return the link of a copy that is made to move a contact without one."""
-    return "move:" + hashlib.sha256(ref.encode()).hexdigest()[:32]
-
-
 def _merged(mark: MarkId | None, reason: str | None, names: Mapping[MarkId, str], current: list[str]) -> list[str]:
     return merged(current, mark, reason, names)
-
-
-def _check(found: Mapping[str, Any], etag: str) -> None:
-    if found.get("@odata.etag") != etag:
-        raise Conflict("The contact was changed by somebody else.")
-
-
-def _extended_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {"singleValueExtendedProperties": found.get("singleValueExtendedProperties") or []}
-
-
-def _extended_after(found: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the extended properties that a contact has after the body was written to it; the later one of two counts."""
-    both = (*_extended_of(found)["singleValueExtendedProperties"], *_extended_of(body)["singleValueExtendedProperties"])
-    return {"singleValueExtendedProperties": list(both)}
 
 
 def _rest_id(item_id: str, id_form: IdForm) -> str:
@@ -518,7 +358,7 @@ def _head(message: _Message) -> MessageHead:
         subject=message.get("subject") or "",
         item_class=extended.get("string", ""),  # the ids come back in another spelling, but we asked for one of each type
         size_bytes=int(size) if size.isdecimal() else None,
-        received_at=rounds.moment(message.get("receivedDateTime")),
+        received_at=moment(message.get("receivedDateTime")),
         categories=tuple(message.get("categories", [])),
         has_attachments=bool(message.get("hasAttachments")),
         conversation=message.get("conversationId") or "",

@@ -12,15 +12,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from server.errors import AlreadyExists, Conflict, Forbidden, NeedsReauth, NotFound, Rejected, Transient, Unknown
+from server.errors import AlreadyExists, Conflict, Forbidden, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
 from server.transport import Gateway, Reply, raise_for_busy
 
 PEER = "Microsoft 365"
@@ -29,9 +30,12 @@ PATIENCE_S = 5.0  # how long one request waits in all because the service asked 
 MAX_PAGES = 20  # of a list
 MAX_JSON = 4 * 1024 * 1024  # bytes of an answer that is neither a message nor a page of changes
 BATCH_PARTS = 20
+TRIES = 3  # of read, merge and write, when others change the same thing
 
 _ID = re.compile(r"[A-Za-z0-9_=+/-]{1,1024}\Z")
 _LOST = 0  # the status of what came back broken or not at all
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Refusal(Exception):
@@ -96,6 +100,10 @@ def write(method: str, path: str, body: Mapping[str, Any] | None = None, *, if_m
     return Call(method, path, body, if_match, changes=True)
 
 
+def moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
 def segment(ref: str) -> str:
     """Return an id as a segment of a path. Raises: NotFound for what cannot be an id, so that it never becomes another path."""
     if not _ID.match(ref):
@@ -128,6 +136,19 @@ class Calls:
     def written(self, call: Call) -> dict[str, Any]:
         """Make a call that changes something and return its answer. Raises: what `object_of` raises."""
         return object_of(self.exchange([call])[0], call)
+
+    def each(self, asked: Mapping[Key, Call], *, max_bytes: int = MAX_JSON) -> dict[Key, dict[str, Any] | SsiError]:
+        """Make calls about one item each; return the answer or the error of each. Raises: what concerns the whole mailbox."""
+        found: dict[Key, dict[str, Any] | SsiError] = {}
+        answers = self.exchange(list(asked.values()), max_bytes=max_bytes)
+        for (key, call), answer in zip(asked.items(), answers, strict=True):
+            try:
+                found[key] = object_of(answer, call)
+            except (NeedsReauth, Forbidden, Elsewhere):
+                raise
+            except SsiError as error:
+                found[key] = error
+        return found
 
     def listed(self, call: Call) -> list[dict[str, Any]]:
         """Read a collection to its end."""
@@ -285,3 +306,10 @@ def refuse(answer: Answer, call: Call) -> NoReturn:
     if answer.status == 409 or code == "ErrorFolderExists":  # which also comes with 400
         raise AlreadyExists("It is there already.") from cause
     raise Rejected(f"{PEER} refused the request ({answer.status} {code}).") from cause
+
+
+def raise_if_none_went(outcome: Sequence[object]) -> None:
+    """Raises: Transient if the service could answer about no item at all, which concerns the whole mailbox."""
+    failed = [one for one in outcome if isinstance(one, Transient)]
+    if failed and len(failed) == len(outcome):
+        raise failed[0]

@@ -13,6 +13,7 @@ from typing import Any
 
 from server.domain.contact import LINK_PROPERTY, Contact, PostalAddress
 from server.mail import ContactItem
+from server.mail.graph.calls import moment
 
 LINK = f"String {{{LINK_PROPERTY[0]}}} Name {LINK_PROPERTY[1]}"
 _FAX = "String 0x3A24"  # PidTagBusinessFaxNumber
@@ -47,7 +48,10 @@ _COPIED = (
 )  # all that can be written but the folder (page contact-update)
 
 FIELDS = ",".join(
-    ("id", "parentFolderId", "categories", "emailAddresses", *_TEXTS.values(), *_LISTS.values(), *_ADDRESSES.values())
+    (
+        *("id", "parentFolderId", "categories", "lastModifiedDateTime", "emailAddresses"),
+        *(*_TEXTS.values(), *_LISTS.values(), *_ADDRESSES.values()),
+    )
 )
 EXPAND = "singleValueExtendedProperties($filter={})".format(" or ".join(f"id eq '{i}'" for i in (LINK, _FAX, _ITEM_CLASS)))
 """What has to be expanded; the item class is there to show whether the service did it, see `is_expanded`."""
@@ -73,6 +77,7 @@ def item_of(found: Mapping[str, Any], *, folder: str = "", more: Mapping[str, An
         contact=_contact(found, extended),
         categories=tuple(found.get("categories") or ()),
         link=extended.get(_key(LINK), ""),
+        changed_at=moment(found.get("lastModifiedDateTime")),
     )
 
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from server.errors import Conflict, Forbidden, NeedsReauth, NotFound, SsiError, Transient, Unknown
+from server.errors import Conflict, NotFound, SsiError, Transient, Unknown
 from server.mail import Marked
-from server.mail.graph.calls import BATCH_PARTS, PEER, Call, Calls, Elsewhere, get, object_of, segment, write
-
-TRIES = 3  # of read, merge and write, when others change the same thing
+from server.mail.graph.calls import BATCH_PARTS, PEER, TRIES, Call, Calls, get, raise_if_none_went, segment, write
 
 Wish = Callable[[list[str]], list[str]]
 """What categories an item is to have, by those it has."""
@@ -49,9 +47,7 @@ def mark_many(calls: Calls, collection: str, refs: Iterable[str], wish: Wish) ->
             outcome |= _once(calls, collection, pending[start : start + BATCH_PARTS], wish)
         pending = [ref for ref in pending if isinstance(outcome[ref], (Conflict, Unknown))]
     outcome |= {ref: _unsettled(error) for ref in pending if isinstance(error := outcome[ref], SsiError)}
-    failed = [one for one in outcome.values() if isinstance(one, Transient)]
-    if failed and len(failed) == len(outcome):
-        raise failed[0]
+    raise_if_none_went(list(outcome.values()))
     return outcome
 
 
@@ -65,32 +61,19 @@ def _once(calls: Calls, collection: str, refs: list[str], wish: Wish) -> dict[st
         except NotFound as error:
             outcome[ref] = error
     writes: dict[str, Call] = {}
-    for ref, found in _each(calls, reads).items():
+    for ref, found in calls.each(reads).items():
         if isinstance(found, SsiError):
             outcome[ref] = found
         elif call := _write(f"{collection}/{segment(ref)}", found, wish):
             writes[ref] = call
         else:
             outcome[ref] = _marked(found)
-    for ref, written in _each(calls, writes).items():
+    for ref, written in calls.each(writes).items():
         try:
             outcome[ref] = written if isinstance(written, SsiError) else _marked(_agreed(written, writes[ref]))
         except Conflict as error:
             outcome[ref] = error
     return outcome
-
-
-def _each(calls: Calls, asked: Mapping[str, Call]) -> dict[str, Mapping[str, Any] | SsiError]:
-    """Make calls about one item each; return the answer or the error of each. Raises: what concerns the whole mailbox."""
-    found: dict[str, Mapping[str, Any] | SsiError] = {}
-    for (ref, call), answer in zip(asked.items(), calls.exchange(list(asked.values())), strict=True):
-        try:
-            found[ref] = object_of(answer, call)
-        except (NeedsReauth, Forbidden, Elsewhere):
-            raise
-        except SsiError as error:
-            found[ref] = error
-    return found
 
 
 def _write(path: str, found: Mapping[str, Any], wish: Wish) -> Call | None:

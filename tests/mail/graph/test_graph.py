@@ -12,7 +12,7 @@ import pytest
 
 from server.domain.marks import FOLDERS, MarkId
 from server.errors import Conflict, Forbidden, NotFound, Rejected, Transient
-from server.mail import Mailbox, Marked
+from server.mail import ContactEdit, Mailbox, Marked
 from server.mail.graph import GraphMailbox
 from server.transport import Gateway, Reply
 from simulator.serving import Port
@@ -20,13 +20,14 @@ from simulator.world import Gate, Latency, StoredMessage
 from tests.contracts import GraphContract, graph_contract
 from tests.mail.contract import NAMES, MailboxContract, mime
 from tests.mail.contract_changes import HOOK
-from tests.mail.contract_contacts import ADA
+from tests.mail.contract_contacts import ADA, items_of, louder, people
 from tests.mail.graph.remote import between
 from tests.mail.remote import Remote
 
 
 class TestGraph(MailboxContract):
     foreign_id_form = "gmail"
+    tells_marked_contacts = True
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,8 @@ def test_what_is_sent_is_what_microsoft_describes(
     made = mailbox.create_contact(refs["contacts"], ADA, link="a link")
     assert mailbox.find_contact(refs["contacts"], "a link") == made
     changed = mailbox.update_contact(made.ref, replace(ADA, fax="", department="Sums"), etag=made.etag, link="")
+    (bob,) = items_of(mailbox.create_contacts(refs["accounts"], people(1)))
+    items_of(mailbox.update_contacts([ContactEdit(bob.ref, bob.etag, louder)]))
     moved = mailbox.move_contact(made.ref, refs["accounts"], etag=changed.etag)
     mailbox.delete_contact(moved.ref, etag=mailbox.set_contact_mark(moved.ref, "saved", names=NAMES).etag)
     mailbox.changes(mailbox.changes(None, folders={}).cursor, folders={})

@@ -1,25 +1,27 @@
 """What only concerns Microsoft 365 of contacts, changes and notifications; the rest is the contract's, see test_graph."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import unquote
 
 import httpx
 import pytest
 
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS, FolderId
-from server.errors import Conflict, Forbidden, NotFound, Rejected, Transient, Unknown
-from server.mail import Mailbox, Notice, Subscription
+from server.errors import Conflict, Forbidden, NotFound, RateLimited, Rejected, SsiError, Transient, Unknown
+from server.mail import ContactEdit, ContactItem, Mailbox, NewContact, Notice, Subscription
 from server.mail.graph import GraphMailbox
 from simulator.graph.subscriptions import Lifecycle
 from simulator.serving import Port
 from simulator.world import Gate
 from tests.mail.contract import mime
-from tests.mail.contract_changes import HOOK, MANY, Reader
-from tests.mail.contract_contacts import ADA
+from tests.mail.contract_changes import HOOK, MANY, NAMES, Reader
+from tests.mail.contract_contacts import ADA, after_reading, items_of, louder, people
 from tests.mail.graph.remote import GraphRemote, Tenant, between
 from tests.mail.remote import Remote
 
@@ -132,6 +134,111 @@ def test_second_phones_and_the_names_of_addresses_stay(mailbox: Mailbox, remote:
     )
     assert kept["businessPhones"] == ["+44 1", "+44 20 7946 0009"]
     assert [email["name"] for email in kept["emailAddresses"]] == [ADA.display_name, "Office"]
+
+
+# Many contacts at once
+
+
+def parts_of(remote: Remote, since: int) -> list[Counter[str]]:
+    """The requests that came since so many had come: the methods of each one's parts."""
+    return [Counter(part.split()[0] for part in access.parts) for access in remote.world.requests("graph")[since:]]
+
+
+def test_twenty_contacts_are_created_by_a_request_and_updated_by_two(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+) -> None:
+    before = remote.requests()
+    made = items_of(mailbox.create_contacts(folders["contacts"], people(45)))
+    assert parts_of(remote, before) == [Counter(POST=20), Counter(POST=20), Counter(POST=5)]
+    before = remote.requests()
+    changed = items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in made[:40]]))
+    assert None not in {item.changed_at for item in (*made, *changed)}
+    # Among the first to be read is where Deleted Items are.
+    assert parts_of(remote, before)[:4] == [Counter(GET=20), Counter(PATCH=19), Counter(GET=20), Counter(PATCH=20)]
+
+
+def test_contacts_with_much_text_go_in_smaller_requests(mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]) -> None:
+    notes = "n" * 900_000
+    new = [NewContact(replace(one.contact, notes=notes), one.link) for one in people(5)]
+    made = items_of(mailbox.create_contacts(folders["contacts"], new))
+    assert max(access.request_bytes for access in remote.world.requests("graph")) < 2 * 1024 * 1024
+    changed = items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in made]))
+    assert {item.contact.notes for item in changed} == {notes + "!"}
+
+
+def test_a_long_pause_in_the_middle_is_told_of_those_that_are_left_and_nothing_more_is_asked(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+) -> None:
+    made = items_of(mailbox.create_contacts(folders["contacts"], people(3)))
+    remote.fail("throttled", match=f"PATCH /v1.0/me/contacts/{made[1].ref}", retry_after_s=60, times=None)
+    outcome = mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in made])
+    assert [type(one) for one in outcome] == [ContactItem, RateLimited, ContactItem]
+    remote.heal()
+    remote.fail("throttled", match="POST /v1.0/me/contactFolders", retry_after_s=60, times=1)
+    before = remote.requests()
+    outcome = mailbox.create_contacts(folders["accounts"], people(45))
+    assert parts_of(remote, before) == [Counter(POST=20)]
+    created = [one for one in outcome if isinstance(one, ContactItem)]
+    assert {type(one) for one in outcome} == {ContactItem, RateLimited}
+    assert remote.contacts(folders["accounts"]) == {item.ref: item.contact for item in created}
+    assert len(created) == 19
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_mailbox_that_takes_none_of_many_says_so_at_once(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str], status: int
+) -> None:
+    (made,) = items_of(mailbox.create_contacts(folders["contacts"], people(1)))
+    remote.fail("status", status=status, retry_after_s=60, match="/v1.0/me/contact", times=None)
+    with pytest.raises(Transient):
+        mailbox.create_contacts(folders["contacts"], people(45))
+    with pytest.raises(Transient):
+        mailbox.update_contacts([ContactEdit(made.ref, made.etag, louder)])
+
+
+def test_what_others_change_or_delete_between_reading_and_writing_keeps_no_other(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+) -> None:
+    made = items_of(mailbox.create_contacts(folders["contacts"], people(4)))
+
+    def meanwhile() -> None:
+        remote.change_contact(made[1].ref, notes="Theirs")
+        remote.drop_contact(made[2].ref)
+
+    edits = [ContactEdit(item.ref, item.etag, after_reading(meanwhile) if n == 3 else louder) for n, item in enumerate(made)]
+    outcome = mailbox.update_contacts(edits)
+    assert [type(one) for one in outcome] == [ContactItem, Conflict, NotFound, ContactItem]
+    assert [contact.notes for contact in remote.contacts(folders["contacts"]).values()] == ["!", "Theirs", "!"]
+
+
+@pytest.mark.parametrize("kind", ["acted_drop", "garbage", "cut"])
+def test_of_many_only_those_of_the_lost_answer_are_looked_for(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str], kind: str
+) -> None:
+    new = people(45)
+    gate = remote.world.gate = Gate(2, match="$batch")
+    with ThreadPoolExecutor(1) as pool:
+        creating = pool.submit(mailbox.create_contacts, folders["contacts"], new)
+        assert gate.reached.wait(10)
+        remote.fail(kind, match="$batch")
+        gate.open()
+        made = items_of(creating.result())
+    assert [item.link for item in made] == [one.link for one in new]
+    assert remote.contacts(folders["contacts"]) == {item.ref: item.contact for item in made}
+    looked_for = sum(parts["GET"] for parts in parts_of(remote, 0) if not parts["POST"])
+    assert looked_for <= 2 * 20 + 3
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+def test_many_whose_creation_was_lost_and_that_cannot_be_looked_for_are_unknown(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str], status: int
+) -> None:
+    remote.fail("acted_drop", match="$batch")
+    remote.fail("status", status=status, match="GET", times=None)
+    outcome = mailbox.create_contacts(folders["contacts"], people(3))
+    assert [type(one) for one in outcome] == [Unknown] * 3
+    assert all(isinstance(one, SsiError) and one.__cause__ is not None for one in outcome)
+    assert len(remote.contacts(folders["contacts"])) == 3
 
 
 @pytest.mark.parametrize("behaviour", ["parent_ignored", "parent_refused"])
@@ -295,6 +402,36 @@ def test_half_a_page_and_then_a_dropped_connection_loses_nothing(
         reader.round()
     remote.heal()
     assert [contact.contact.notes for contact in reader.round().contacts] == ["new"]
+
+
+def test_of_the_owners_own_contacts_only_the_marked_ones_are_read(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+) -> None:
+    own = [remote.put_contact(remote.own_contacts, Contact(display_name=f"Person {n}", notes="private")) for n in range(MANY)]
+    remote.categorize_contact(own[7], NAMES["share"])
+    reader = Reader(mailbox, folders, {"share": NAMES["share"]})
+    before = remote.requests()
+    assert [contact.ref for contact in reader.round().contacts] == [own[7]]
+    accesses = remote.world.requests("graph")[before:]
+    asked = [part for access in accesses for part in (*access.parts, f"{access.method} {access.path}?{access.query}")]
+    assert sum("/me/contacts/" in part for part in asked) == 1
+    listed = [part for part in asked if f"/{remote.own_contacts}/contacts/delta?$select" in unquote(part)]
+    assert [unquote(part).partition("?")[2] for part in listed] == ["$select=id,categories"]
+    assert len(accesses) == 4  # a page of ours, two of the owner's, and the one contact
+
+
+def test_marks_that_are_asked_for_later_are_told_from_the_beginning(
+    mailbox: Mailbox, remote: Remote, folders: dict[FolderId, str]
+) -> None:
+    ref = remote.put_contact(remote.own_contacts, ADA)
+    remote.categorize_contact(ref, NAMES["share"])
+    reader = Reader(mailbox, folders)
+    assert reader.round().contacts == ()
+    reader.marks = {"share": NAMES["share"]}
+    assert [contact.contact for contact in reader.round().contacts] == [ADA]
+    reader.folders = {}  # without ours it is not known which one is the owner's
+    remote.change_contact(ref, notes="new")
+    assert reader.round().contacts == ()
 
 
 @pytest.mark.parametrize("name", ["emails", "accounts"])
