@@ -5,9 +5,9 @@ other; impersonation only by service accounts and within their scope; the order 
 those of people whose access type is Exchange; everybody signs in with the password of their Person.
 
 Faults of its own, beside those of `simulator.serving`: "server_busy" (back off for `retry_after_s`, 0: without saying for how
-long), "locked" (the account is locked out), "forgets" (sync states and subscriptions are lost), "second_writer" and "read_only"
-(see `ews.operations`), and any name in `FAULT_CODES`, which is then the SOAP fault's code. In the access log the operation is
-part of the path, "/EWS/Exchange.asmx/UpdateItem", which is also what a fault's `match` sees.
+long), "locked" (the account is locked out), "forgets" (sync states and subscriptions are lost), those of `ews.operations`, and
+any name in `FAULT_CODES`, which is then the SOAP fault's code. In the access log the operation is part of the path,
+"/EWS/Exchange.asmx/UpdateItem", which is also what a fault's `match` sees.
 """
 
 from __future__ import annotations

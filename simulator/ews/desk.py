@@ -16,6 +16,12 @@ from simulator.graph.resources import Library
 from simulator.world import Folder, MailboxState, StoredContact, StoredMessage, World
 
 PAGE_LIMIT = 1000  # EWS throttling page: FindItem answers no more at once
+STOPPING = frozenset(
+    {"ErrorAccessDenied", "ErrorAccountDisabled", "ErrorADUnavailable", "ErrorADOperation", "ErrorConnectionFailed"}
+    | {"ErrorMailboxStoreUnavailable", "ErrorMailboxMoveInProgress", "ErrorPasswordChangeRequired", "ErrorPasswordExpired"}
+    | {"ErrorQuotaExceeded", "ErrorInsufficientResources"}
+)
+"""What ends a request of many things where it stands (page "ResponseCode", ErrorBatchProcessingStopped)."""
 
 
 @dataclass
@@ -126,7 +132,7 @@ def message(name: str, *content: Element) -> Element:
     return m(f"{name}ResponseMessage", m("ResponseCode", text="NoError"), *content, ResponseClass="Success")
 
 
-def refusal(name: str, error: EwsError, *content: Element) -> Element:
+def refusal(name: str, error: EwsError, *content: Element, kind: str = "Error") -> Element:
     """The answer for one refused item. What follows the key is what the schema demands even then."""
     return m(
         f"{name}ResponseMessage",
@@ -134,7 +140,7 @@ def refusal(name: str, error: EwsError, *content: Element) -> Element:
         m("ResponseCode", text=error.code),
         m("DescriptiveLinkKey", text="0"),
         *content,
-        ResponseClass="Error",
+        ResponseClass=kind,
     )
 
 
@@ -144,11 +150,21 @@ def each(
     answer: Callable[[Element], Element],
     empty: Callable[[], tuple[Element, ...]] = tuple,
 ) -> Iterator[Element]:
-    """Answer for each thing that was asked for; one that is refused keeps no other from its answer."""
+    """Answer for each thing that was asked for, in their order.
+
+    One that is refused keeps no other from its answer, unless it is refused for a reason of `STOPPING`: then the rest is not
+    even begun, and each gets a warning that says so.
+    """
+    is_stopped = False
     for element in elements:
+        if is_stopped:
+            stopped = EwsError("ErrorBatchProcessingStopped", "The processing of the batch was stopped.")
+            yield refusal(name, stopped, *empty(), kind="Warning")
+            continue
         try:
             yield answer(element)
         except EwsError as error:
+            is_stopped = error.code in STOPPING
             yield refusal(name, error, *empty())
 
 

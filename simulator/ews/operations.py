@@ -2,8 +2,9 @@
 
 `perform()` takes one request of the right shape and gives the response element; what was asked for is judged one by one, as
 Exchange does. Who may call for which mailbox is `simulator.ews`'s; the category list is in `ews.categories`, following changes in
-`ews.sync`. Faults of its own: "second_writer", another client that adds a category just before an UpdateItem is applied, and
-"read_only", which grants the caller no more than to read.
+`ews.sync`. Faults of its own: "second_writer", another client that adds a category just before an UpdateItem is applied,
+"read_only", which grants the caller no more than to read, and "store_goes" and "quota", which refuse the second and all further
+items of a CreateItem or UpdateItem.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from simulator.ews.soap import NAMESPACES, Element, local, m, t
 from simulator.world import Folder, StoredContact, StoredMessage
 
 SECOND_WRITERS_CATEGORY = "Team review"
+HALF_WAY = {"store_goes": "ErrorMailboxStoreUnavailable", "quota": "ErrorQuotaExceeded"}
 ID_FORMATS = ("EwsLegacyId", "EwsId", "EntryId", "HexEntryId", "StoreId", "OwaId")
 NEW_ID = "AAMkAD{0}/{1}="
 
@@ -186,6 +188,7 @@ def _create_item(desk: Desk, operation: Element) -> Iterator[Element]:
     target = operation.find("m:SavedItemFolderId/*", NAMESPACES)
 
     def one(asked: Element) -> Element:
+        _stop_half_way(desk, operation, asked)
         folder = desk.mailbox.folder("contacts") if target is None else desk.stored_folder(target)
         if folder.kind != "contacts":
             raise EwsError("ErrorCannotCreateContactInNonContactFolder", "A contact can only be created in a contacts folder.")
@@ -202,6 +205,15 @@ def _create_item(desk: Desk, operation: Element) -> Iterator[Element]:
     return each("CreateItem", operation.iterfind("m:Items/*", NAMESPACES), one, lambda: (m("Items"),))
 
 
+def _stop_half_way(desk: Desk, operation: Element, part: Element) -> None:
+    """Raises: EwsError if a fault is to hit this part, which is not the first."""
+    if part.getprevious() is None:
+        return
+    fault = desk.world.take_fault("exchange", "POST", f"/EWS/Exchange.asmx/{local(operation)}", frozenset(HALF_WAY))
+    if fault is not None:
+        raise EwsError(HALF_WAY[fault.kind], "The simulator was told to answer so.")
+
+
 def _new_id() -> str:
     return NEW_ID.format(uuid.uuid4().hex, uuid.uuid4().hex[:12])
 
@@ -210,6 +222,7 @@ def _update_item(desk: Desk, operation: Element) -> Iterator[Element]:
     resolution = operation.get("ConflictResolution", "")
 
     def one(change: Element) -> Element:
+        _stop_half_way(desk, operation, change)
         asked = change[0]
         view = desk.view(asked.get("Id", ""))
         _let_second_writer_in(desk, view.stored)

@@ -9,7 +9,7 @@ from lxml import etree
 from simulator.world import Fault, Person, StoredContact, StoredMessage, World
 from tests.ews_contract import EwsContract
 from tests.simulator import ews_office
-from tests.simulator.ews_office import Ask, case, codes, envelope, find_item, get_item
+from tests.simulator.ews_office import Ask, case, codes, envelope, fields, find_item, get_item
 
 ask, client, contract, holder, me, port, world = (
     ews_office.ask,
@@ -42,8 +42,12 @@ def say(ask: Ask, contract: EwsContract) -> Ask:
 
 
 def create(*properties: str, folder: str = CONTACTS) -> str:
-    contact = f"<t:Contact>{''.join(properties)}</t:Contact>"
-    return f"<m:CreateItem><m:SavedItemFolderId>{folder}</m:SavedItemFolderId><m:Items>{contact}</m:Items></m:CreateItem>"
+    return create_all("".join(properties), folder=folder)
+
+
+def create_all(*contacts: str, folder: str = CONTACTS) -> str:
+    items = "".join(f"<t:Contact>{properties}</t:Contact>" for properties in contacts)
+    return f"<m:CreateItem><m:SavedItemFolderId>{folder}</m:SavedItemFolderId><m:Items>{items}</m:Items></m:CreateItem>"
 
 
 def name(text: str) -> str:
@@ -51,11 +55,16 @@ def name(text: str) -> str:
 
 
 def change(item: etree._Element, *updates: str) -> str:
-    identifier = f'<t:ItemId Id="{item.get("Id")}" ChangeKey="{item.get("ChangeKey")}"/>'
-    return (
-        f'<m:UpdateItem ConflictResolution="NeverOverwrite"><m:ItemChanges><t:ItemChange>{identifier}'
-        f"<t:Updates>{''.join(updates)}</t:Updates></t:ItemChange></m:ItemChanges></m:UpdateItem>"
+    return change_all((item, "".join(updates)))
+
+
+def change_all(*changes: tuple[etree._Element, str]) -> str:
+    told = "".join(
+        f'<t:ItemChange><t:ItemId Id="{item.get("Id")}" ChangeKey="{item.get("ChangeKey")}"/>'
+        f"<t:Updates>{updates}</t:Updates></t:ItemChange>"
+        for item, updates in changes
     )
+    return f'<m:UpdateItem ConflictResolution="NeverOverwrite"><m:ItemChanges>{told}</m:ItemChanges></m:UpdateItem>'
 
 
 def put(path: str, value: str) -> str:
@@ -191,6 +200,43 @@ def test_a_contact_is_only_written_with_its_change_key(say: Ask, world: World, m
     assert codes(say(change(id_in(made), put(uri("contacts:DisplayName"), name("Eve"))))) == ["NoError"]
     assert codes(say(change(id_in(made), put(uri("contacts:DisplayName"), name("Bob"))))) == ["ErrorIrresolvableConflict"]
     assert stored(world, me).properties["displayName"] == "Eve"
+
+
+def test_many_are_created_and_changed_one_by_one_and_one_that_is_refused_stops_no_other(
+    say: Ask, world: World, me: Person
+) -> None:
+    unkept = entry("PhoneNumbers", "Telex", "1")
+    made = say(create_all(name("Ada"), unkept, name("Bob")))
+    assert codes(made) == ["NoError", "ErrorInvalidPropertySet", "NoError"]
+    ada, bob = made.iterfind(".//{*}ItemId")
+    assert say(change(ada, put(uri("contacts:DisplayName"), name("Theirs")))) is not None
+    later = put(uri("contacts:DisplayName"), name("Ours"))
+    assert codes(say(change_all((ada, later), (bob, later)))) == ["ErrorIrresolvableConflict", "NoError"]
+    assert [c.properties["displayName"] for c in world.mailbox(me.email).contacts.values()] == ["Theirs", "Ours"]
+
+
+@pytest.mark.parametrize(("fault", "code"), [("store_goes", "ErrorMailboxStoreUnavailable"), ("quota", "ErrorQuotaExceeded")])
+def test_what_would_refuse_the_rest_too_stops_it_before_it_is_begun(
+    say: Ask, world: World, me: Person, fault: str, code: str
+) -> None:
+    world.faults.append(Fault("exchange", fault))
+    answer = say(create_all(*map(name, ("Ada", "Bob", "Eve", "Kim"))))
+    assert codes(answer) == ["NoError", code, "ErrorBatchProcessingStopped", "ErrorBatchProcessingStopped"]
+    classes = [e.get("ResponseClass") for e in answer.iterfind(".//{*}CreateItemResponseMessage")]
+    assert classes == ["Success", "Error", "Warning", "Warning"]
+    assert stored(world, me).properties["displayName"] == "Ada"
+
+
+def test_a_contact_tells_when_it_was_changed_and_no_answer_to_a_write_does(say: Ask, world: World, me: Person) -> None:
+    asked = fields("item:LastModifiedTime")
+    made = say(create(name("Ada")))
+    assert made.find(".//{*}LastModifiedTime") is None
+    first = say(get_item(str(id_in(made).get("Id")), shape=asked)).findtext(".//{*}LastModifiedTime")
+    world.clock_skew += timedelta(minutes=1)
+    assert say(change(id_in(made), put(uri("contacts:DisplayName"), name("Eve")))).find(".//{*}LastModifiedTime") is None
+    second = say(get_item(str(id_in(made).get("Id")), shape=asked)).findtext(".//{*}LastModifiedTime")
+    assert first is not None
+    assert second == f"{stored(world, me).changed_at:%Y-%m-%dT%H:%M:%SZ}" > first
 
 
 def test_a_contact_is_found_by_an_extended_property_in_its_folder(say: Ask) -> None:
@@ -340,6 +386,17 @@ def test_a_later_sync_tells_what_came_changed_was_read_and_went(say: Ask, world:
     assert sorted(told(say(sync(state=state)))) == sorted(
         [("Create", came.ews_id), ("Update", changed.ews_id), ("ReadFlagChange", read.ews_id), ("Delete", gone.ews_id)]
     )
+
+
+def test_a_sync_tells_the_conversation_of_a_message_if_it_is_asked(say: Ask, world: World, me: Person) -> None:
+    state = state_in(say(sync()))
+    message = receive(world, me)
+    message.conversation_id = "AAQkADconversation="
+    answer = say(sync(state=state, shape=fields("item:ConversationId")))
+    found = answer.find(".//{*}ConversationId")
+    assert found is not None
+    assert found.get("Id") == message.conversation_id
+    assert say(sync(state=state)).find(".//{*}ConversationId") is None
 
 
 def test_a_sync_state_of_another_folder_or_from_before_is_refused(say: Ask, world: World) -> None:

@@ -1,8 +1,8 @@
 """A mailbox at Microsoft Exchange on-premises, over Exchange Web Services. Never one in Exchange Online, which is Graph's.
 
 Signing in is either the owner's own user name and password (Direct Logon) or a service account's that impersonates the owner.
-A message is known by what stays when it moves (`exchange.messages`). A contact is known by its item id, which does not: one that
-moves is another contact in another folder.
+A message is known by what stays when it moves (`exchange.messages`), a contact by its item id, which does not
+(`exchange.contact_items`).
 
 Items are written with their change key and NeverOverwrite. MoveItem and DeleteItem do not look at the change key (their pages
 name no way to have it compared), so it is compared just before. The category list has none in its operations: it is read just
@@ -12,12 +12,10 @@ before it is written and again after; what another client adds to it within thos
 from __future__ import annotations
 
 import base64
-import re
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from lxml import etree
@@ -30,29 +28,30 @@ from server.mail import (
     Capability,
     Category,
     Changes,
+    ContactEdit,
     ContactItem,
     Folder,
     Hook,
     IdForm,
+    Known,
     Marked,
     MessageHead,
+    NewContact,
     Notice,
     Owner,
     Subscription,
+    nothing_known,
 )
 from server.mail.exchange import categories as exchange_categories, folders as exchange_folders
 from server.mail.exchange.changes import Rounds
-from server.mail.exchange.contacts import Found, contact_shape, ews_id_of, link_path, new_contact, read, ref_of, updates
-from server.mail.exchange.ews import Client, EwsAccount, Login, M, Raw, T, is_equal, search_key_path, shape, xml
-from server.mail.exchange.failures import PEER, may_still_act
-from server.mail.exchange.messages import TRIES, Messages, categories_update, final, given, not_confirmed, same_names
+from server.mail.exchange.contact_items import ContactItems
+from server.mail.exchange.ews import Client, EwsAccount, Login, M, Raw, T, shape, xml
+from server.mail.exchange.failures import PEER
+from server.mail.exchange.messages import TRIES, Messages, given
 from server.mail.hosts import Guard
 
 __all__ = ["ExchangeMailbox", "Login"]
 
-SETTLING_S = 1.0  # after which a contact that was not seen at once is looked for again
-
-_CONTACT_REF = re.compile(r"[A-Za-z0-9_=-]{1,1024}\Z")
 _PLACES: Mapping[str, str] = {"inbox": "inbox", "sent": "sentitems"}
 _NEEDED: Mapping[str, tuple[str, ...]] = {  # what the product does where, by the rights that GetFolder tells
     "msgfolderroot": ("Read", "CreateHierarchy"),
@@ -95,7 +94,8 @@ class ExchangeMailbox:
         )
         self._client = Client(account, in_flight=in_flight if in_flight is not None else nullcontext(), sleep=sleep)
         self._messages = Messages(self._client)
-        self._rounds = Rounds(self._client, self._messages.received, now)
+        self._contacts = ContactItems(self._client)
+        self._rounds = Rounds(self._client, self._messages, self._contacts, now)
         self._place_ids: dict[str, str] = {}
         self._listing = threading.Lock()  # two threads of ours must not race for the category list or the folders
 
@@ -233,141 +233,48 @@ class ExchangeMailbox:
 
     # Changes
 
-    def changes(self, cursor: str | None, *, folders: Mapping[FolderId, str]) -> Changes:
-        return self._rounds.page(cursor, folders)
+    def changes(
+        self,
+        cursor: str | None,
+        *,
+        folders: Mapping[FolderId, str],
+        marks: Mapping[MarkId, str] | None = None,
+        known: Known = nothing_known,
+    ) -> Changes:
+        return self._rounds.page(cursor, folders, (marks or {}).values(), known)
 
     # Contacts
 
     def contact(self, ref: str) -> ContactItem:
-        return self._contact(ref).item
+        return self._contacts.contact(ref)
 
     def find_contact(self, folder: str, link: str) -> ContactItem | None:
-        found = self._search(folder, link_path(), link)
-        return next((contact.item for contact in found if contact.item.link == link), None)
+        return self._contacts.find(folder, link)
 
     def create_contact(self, folder: str, contact: Contact, *, link: str) -> ContactItem:
-        lost: Unknown | None = None
-        for _ in range(TRIES):
-            place = xml("m:SavedItemFolderId", xml("t:FolderId", Id=folder))
-            try:
-                (made,) = self._client.ask(xml("m:CreateItem", place, xml("m:Items", new_contact(contact, link))), changes=True)
-            except Unknown as error:
-                lost = error
-            except SsiError as error:
-                if lost is None:
-                    raise
-                raise lost from error
-            else:
-                identifier = made.find(f".//{T}ItemId")
-                return ContactItem(ref_of(identifier.get("Id")), identifier.get("ChangeKey", ""), folder, contact, (), link)
-            there = self._created(folder, link, lost) if link else None
-            if there is not None:
-                return there
-            if not link or may_still_act(lost):
-                break
-        raise lost or not_confirmed()
+        (made,) = self._contacts.create(folder, [NewContact(contact, link)])
+        return given(made)
 
-    def _created(self, folder: str, link: str, lost: Unknown) -> ContactItem | None:
-        """Look for a contact whose creation was not confirmed, and once more after a pause. Raises: `lost` if that fails."""
-        try:
-            there = self.find_contact(folder, link)
-            if there is None:
-                self._client.pause(SETTLING_S)
-                there = self.find_contact(folder, link)
-        except SsiError as error:  # any other would say that nothing was created
-            raise lost from error
-        return there
+    def create_contacts(self, folder: str, new: Sequence[NewContact]) -> list[ContactItem | SsiError]:
+        return self._contacts.create(folder, new)
 
     def update_contact(self, ref: str, contact: Contact, *, etag: str, link: str | None = None) -> ContactItem:
-        was_lost = False
-        for _ in range(TRIES):
-            found = self._contact(ref)
-            changes = updates(found, contact, link)
-            if changes or not was_lost:  # else it was us who changed it
-                _check_etag(found, etag)
-            if not changes:
-                return found.item
-            (answer,) = self._client.update([(_identifier(found), changes)])
-            if not isinstance(answer, Unknown):
-                kept = found.item.link if link is None else link
-                return replace(found.item, etag=given(answer), contact=contact, link=kept)
-            was_lost = True
-        raise not_confirmed()
+        (changed,) = self._contacts.update([ContactEdit(ref, etag, lambda _: contact, link)])
+        return given(changed)
+
+    def update_contacts(self, edits: Sequence[ContactEdit]) -> list[ContactItem | SsiError]:
+        return self._contacts.update(edits)
 
     def set_contact_mark(
         self, ref: str, mark: MarkId | None, *, reason: str | None = None, names: Mapping[MarkId, str]
     ) -> Marked:
-        failure: SsiError = not_confirmed()
-        for _ in range(TRIES):
-            found = self._contact(ref)
-            wanted = merged(found.item.categories, mark, reason, names)
-            if same_names(found.item.categories, wanted):
-                return Marked(found.item.etag, found.item.categories)
-            (answer,) = self._client.update([(_identifier(found), [categories_update("t:Contact", wanted)])])
-            if not isinstance(answer, Conflict | Unknown):
-                return Marked(given(answer), tuple(wanted))
-            failure = answer
-        raise final(failure)
+        return self._contacts.mark(ref, lambda current: merged(current, mark, reason, names))
 
     def move_contact(self, ref: str, folder: str, *, etag: str) -> ContactItem:
-        search_key = ""
-        for _ in range(TRIES):
-            try:
-                found = self._contact(ref)
-            except NotFound:
-                there = self._search(folder, search_key_path(), search_key) if search_key else []
-                if not there:
-                    raise
-                return there[0].item  # our own move, whose answer was lost
-            _check_etag(found, etag)
-            if found.item.folder == folder:
-                return found.item
-            try:
-                identifier = self._client.move(_identifier(found), folder)
-            except Unknown:
-                search_key = found.search_key
-            else:
-                new = {"ref": ref_of(identifier.get("Id")), "etag": identifier.get("ChangeKey", "")}
-                return replace(found.item, **new, folder=folder)
-        raise not_confirmed()
+        return self._contacts.move(ref, folder, etag=etag)
 
     def delete_contact(self, ref: str, *, etag: str) -> None:
-        for _ in range(TRIES):
-            try:
-                found = self._contact(ref)
-                _check_etag(found, etag)
-                ids = xml("m:ItemIds", _identifier(found))
-                self._client.ask(xml("m:DeleteItem", ids, DeleteType="MoveToDeletedItems"), changes=True)
-                return
-            except NotFound:
-                return
-            except Unknown:
-                continue  # it is seen at the next try
-        raise not_confirmed()
-
-    def _contact(self, ref: str) -> Found:
-        """Raises: NotFound."""
-        if not _CONTACT_REF.match(ref):
-            raise NotFound("The mailbox holds no such contact.")
-        (found,) = self._contacts([ews_id_of(ref)])
-        return given(found)
-
-    def _contacts(self, ews_ids: list[str]) -> list[Found | SsiError]:
-        """Read contacts; what is none is NotFound."""
-        ids = xml("m:ItemIds", *(xml("t:ItemId", Id=ews_id) for ews_id in ews_ids))
-        found: list[Found | SsiError] = []
-        for answer in self._client.ask_each(xml("m:GetItem", contact_shape(), ids)):
-            item = answer if isinstance(answer, SsiError) else answer.find(f"{M}Items")[0]
-            is_contact = isinstance(item, SsiError) or etree.QName(item).localname == "Contact"
-            found.append(item if isinstance(item, SsiError) else read(item) if is_contact else NotFound("It is no contact."))
-        return found
-
-    def _search(self, folder: str, path: Raw, value: str) -> list[Found]:
-        """Return the contacts of a folder that have this value. Raises: NotFound for the folder."""
-        place = xml("t:FolderId", Id=folder)
-        listed = self._client.search("FindItem", shape(), folders=[place], restriction=is_equal(path, value))
-        ids = [item.find(f"{T}ItemId").get("Id") for item in listed if etree.QName(item).localname == "Contact"]
-        return [found for found in (self._contacts(ids) if ids else []) if not isinstance(found, SsiError)]
+        self._contacts.delete(ref, etag=etag)
 
     # Notifications
 
@@ -382,12 +289,3 @@ class ExchangeMailbox:
 
     def verify(self, subscription: Subscription, hook: Hook, body: bytes) -> frozenset[Notice]:
         raise Forbidden(f"{PEER} sends no notifications.")
-
-
-def _identifier(found: Found) -> Raw:
-    return xml("t:ItemId", Id=found.ews_id, ChangeKey=found.item.etag)
-
-
-def _check_etag(found: Found, etag: str) -> None:
-    if found.item.etag != etag:
-        raise Conflict("The contact was changed by somebody else.")

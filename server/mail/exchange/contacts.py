@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from server.domain.contact import LINK_PROPERTY, MAX_EMAILS, Contact, PostalAddress
-from server.errors import Rejected
+from server.domain.sentences import rejected
 from server.mail import ContactItem
-from server.mail.exchange.ews import Raw, T, search_key_path, shape, xml
+from server.mail.exchange.ews import Raw, T, moment, search_key_path, shape, xml
 
 _TEXTS = {  # ours -> the schema's, in its order
     "display_name": "DisplayName",
@@ -53,7 +53,7 @@ def contact_shape() -> Raw:
     """Ask for all of a contact that we know."""
     names = [f"contacts:{name}" for name in ("FileAs", *_TEXTS.values())]
     dictionaries = [f"contacts:{name}" for name in ("EmailAddresses", "PhoneNumbers", "PhysicalAddresses")]
-    of_items = ("item:Body", "item:Categories", "item:ParentFolderId")
+    of_items = ("item:Body", "item:Categories", "item:ParentFolderId", "item:LastModifiedTime")
     return shape(*of_items, *names, *dictionaries, search_key_path(), link_path(), text_body=True)
 
 
@@ -89,6 +89,7 @@ def read(element: Raw) -> Found:
             contact=Contact(**values),
             categories=tuple(name.text or "" for name in element.iterfind(f"{T}Categories/{T}String")),
             link=extended.get(LINK_PROPERTY[1], ""),
+            changed_at=moment(element, "LastModifiedTime"),
         ),
         ews_id=identifier.get("Id"),
         file_as=element.findtext(f"{T}FileAs") or "",
@@ -191,7 +192,7 @@ def _place_changes(key: str, old: PostalAddress, new: PostalAddress) -> Iterator
 
 def _check(contact: Contact) -> None:
     if len(contact.emails) > MAX_EMAILS:
-        raise Rejected(f"Exchange keeps at most {MAX_EMAILS} addresses of a contact.")
+        raise rejected("too_many_addresses", limit=MAX_EMAILS)
 
 
 def _field(uri: str) -> Raw:

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn
 
 import requests
-from exchangelib import UTC
+from exchangelib import UTC as EWS_UTC
 from exchangelib.account import Account, Identity
 from exchangelib.configuration import Configuration
 from exchangelib.credentials import DELEGATE, IMPERSONATION
-from exchangelib.errors import EWSError, SessionPoolMinSizeReached
+from exchangelib.errors import ErrorBatchProcessingStopped, EWSError, SessionPoolMinSizeReached
 from exchangelib.protocol import FailFast, Protocol
 from exchangelib.services.common import EWSAccountService
 from exchangelib.transport import NOAUTH
@@ -41,19 +42,24 @@ from server.mail.exchange.failures import (
     Answered,
     Unread,
     is_busy,
+    not_known,
     translated,
     unintelligible,
     was_cut,
     was_unread,
 )
 from server.mail.hosts import Guard
-from server.transport import retry_after_s
+from server.transport import ask_first, retry_after_s
 
 ATTEMPTS = 4  # of one request while the server is busy
 PATIENCE_S = 5.0  # how long one request waits in all because the server asked for a pause
 CONNECTIONS = 4  # per mailbox; Exchange's own limit for a user is 27 (X:ews-throttling-in-exchange.md)
 ANSWER_BYTES = 8 * 1024 * 1024  # of any answer but a message's MIME
+REQUEST_CHARS = 4_000_000  # of text in a request that writes; its limit is the server's setting (web.config), which nobody tells
 PAGE = 100  # items or folders of one folder in an answer to a search
+WRITTEN_AT_ONCE = 100
+"""Items in one request. No page names a limit, but a request may take the server no longer than a minute, within which it also
+slows down whoever is over budget (X:ews-throttling-in-exchange.md, "Throttling implications for EWS batch requests")."""
 ONLINE_BUILD = (15, 20)  # the version that Exchange Online reports; on-premises is 15.0, 15.1 or 15.2
 
 Raw = Any  # an lxml element; lxml's own type forbids what every lookup by name may give
@@ -98,6 +104,12 @@ def search_key_path() -> Raw:
 def is_equal(path: Raw, value: str) -> Raw:
     """A condition: the property has this value. Exchange may not mind upper and lower case."""
     return xml("t:IsEqualTo", path, xml("t:FieldURIOrConstant", xml("t:Constant", Value=value)))
+
+
+def moment(item: Raw, name: str) -> datetime | None:
+    """Read a time of an item; Exchange tells it in seconds."""
+    text = item.findtext(f"{T}{name}")
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +203,7 @@ class EwsAccount(Account):  # type: ignore[misc]  # exchangelib has no types
         self.fullname = None
         self.access_type = IMPERSONATION if impersonate else DELEGATE
         self.locale = None
-        self.default_timezone = UTC
+        self.default_timezone = EWS_UTC
         self.ad_response = None
         self.affinity_cookie = None
         self._version = None
@@ -258,11 +270,14 @@ class Client:
 
         `changes` says whether the operation writes. Raises: what the first failure means, of the whole or of one thing.
         """
-        return self._ask(operation, changes, lambda error: True)
+        return self._ask(operation, changes, _first_error)
 
     def ask_each(self, operation: Raw, *, changes: bool = False) -> list[Raw | SsiError]:
-        """Return for each thing asked for the response message, or what its failure means. Raises: a failure of the whole."""
-        found = self._ask(operation, changes, lambda error: is_busy(error, changes=changes))
+        """Return for each thing asked for the response message, or what its failure means.
+
+        Raises: a failure of the whole; a busy server is one, unless it has written a part.
+        """
+        found = self._ask(operation, changes, lambda found: _too_busy(found, changes=changes))
         return [translated(part, changes=changes) if isinstance(part, Exception) else part for part in found]
 
     def search(
@@ -314,13 +329,35 @@ class Client:
         if self._account.version.build >= EXCHANGE_2013_SP1:
             options["SuppressReadReceipts"] = "true"
         listed = [xml("t:ItemChange", identifier, xml("t:Updates", *updates)) for identifier, updates in changes]
-        lost = Unknown(f"{PEER} did not confirm; whether it acted is not known yet.")
-        try:
-            answers = self.ask_each(xml("m:UpdateItem", xml("m:ItemChanges", *listed), **options), changes=True)
-        except Unknown:
-            return [lost] * len(changes)
-        keys = [a if isinstance(a, SsiError) else a.find(f".//{T}ItemId").get("ChangeKey", "") for a in answers]
-        return [*keys, *[lost] * (len(changes) - len(keys))]
+        answers = self.write(listed, lambda parts: xml("m:UpdateItem", xml("m:ItemChanges", *parts), **options))
+        return [a if isinstance(a, SsiError) else a.find(f".//{T}ItemId").get("ChangeKey", "") for a in answers]
+
+    def write(self, parts: Sequence[Raw], operation: Callable[[list[Raw]], Raw]) -> list[Raw | SsiError]:
+        """Write parts by an operation that is made of them; return for each its response message, or why it was not written.
+
+        The server works on one after the other, and one that it refuses stops no other, unless the rest would fail, too: those
+        for which it was too busy are asked for again, and nothing else is. Unknown: perhaps it was written. Raises: a failure of
+        the whole, of which some may have been written.
+        """
+        outcome: dict[int, Raw | SsiError] = {}
+        waiting, waited = list(range(len(parts))), 0.0
+        for attempt in range(1, ATTEMPTS + 1):
+            for portion in _portions(parts, waiting):
+                try:
+                    answers = self.ask_each(operation([parts[n] for n in portion]), changes=True)
+                except Unknown as error:
+                    answers = [error] * len(portion)
+                answers += [not_known()] * (len(portion) - len(answers))
+                outcome |= zip(portion, answers, strict=True)
+            waiting = [n for n in waiting if isinstance(outcome[n], Transient)]
+            if not waiting:
+                break
+            pause = _pause(outcome[waiting[0]], attempt)
+            if attempt == ATTEMPTS or waited + pause > PATIENCE_S:
+                break
+            self._sleep(pause)
+            waited += pause
+        return [outcome[n] for n in range(len(parts))]
 
     def move(self, identifier: Raw, folder: str) -> Raw:
         """Move an item to a folder; return its new ItemId. Raises: NotFound for the item or the folder; Unknown."""
@@ -331,16 +368,19 @@ class Client:
     def pause(self, seconds: float) -> None:
         self._sleep(seconds)
 
-    def _ask(self, operation: Raw, changes: bool, is_fatal: Callable[[Exception], bool]) -> list[Raw]:
+    def _ask(self, operation: Raw, changes: bool, failure_of: Callable[[list[Raw]], Exception | None]) -> list[Raw]:
         """Send a request, again while the server is busy for a short time or once if a read broke off."""
         name = etree.QName(operation).localname
         waited, was_repeated = 0.0, False
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._in_flight:
+                    if changes:
+                        ask_first()
                     begun = time.monotonic()
-                    found = list(_Operation(self._account, name).messages(operation))
-                _check(found, is_fatal)
+                    found = list(_with_reasons(_Operation(self._account, name).messages(operation)))
+                if (fatal := failure_of(found)) is not None:
+                    raise fatal
                 break
             except FAILURES as error:
                 failure = translated(error, changes=changes)
@@ -362,14 +402,44 @@ class Client:
         return found
 
 
+def _portions(parts: Sequence[Raw], numbers: list[int]) -> Iterator[list[int]]:
+    """Share parts out among requests that are not too large, in their order."""
+    portion: list[int] = []
+    size = 0
+    for number in numbers:
+        length = sum(map(len, parts[number].itertext()))
+        if portion and size + length > REQUEST_CHARS:
+            yield portion
+            portion, size = [], 0
+        portion.append(number)
+        size += length
+    if portion:
+        yield portion
+
+
 def _pause(failure: SsiError, attempt: int) -> float:
     """Return for how many seconds to wait: as long as the server wishes, else longer with each attempt."""
     wished = failure.retry_after_s if isinstance(failure, Transient) else None
     return 0.25 * 2**attempt if wished is None else wished
 
 
-def _check(found: list[Raw], is_fatal: Callable[[Exception], bool]) -> None:
-    """Raises: the first error among the response messages that concerns them all."""
+def _with_reasons(found: Iterable[Raw]) -> Iterator[Raw]:
+    """Give what was not even begun the error that stopped the server, which is the one before."""
+    reason: Exception | None = None
     for part in found:
-        if isinstance(part, Exception) and is_fatal(part):
-            raise part
+        if isinstance(part, ErrorBatchProcessingStopped) and reason is not None:
+            yield reason
+        else:
+            reason = part if isinstance(part, Exception) else None
+            yield part
+
+
+def _first_error(found: list[Raw]) -> Exception | None:
+    return next((part for part in found if isinstance(part, Exception)), None)
+
+
+def _too_busy(found: list[Raw], *, changes: bool) -> Exception | None:
+    """Return why the server could do nothing now. What it wrote in part must not be asked for again as a whole."""
+    if changes and not all(isinstance(part, Exception) for part in found):
+        return None
+    return next((part for part in found if isinstance(part, Exception) and is_busy(part, changes=changes)), None)

@@ -8,6 +8,7 @@ from http.client import RemoteDisconnected
 import requests
 from exchangelib.errors import ErrorServerBusy, EWSError
 
+from server.domain.sentences import rejected
 from server.errors import (
     AlreadyExists,
     Conflict,
@@ -82,8 +83,9 @@ _NOT_NOW = frozenset(
     | {"ErrorTooManyObjectsOpened", "ErrorExceededConnectionCount", "ErrorConnectionFailed", "ErrorADOperation"}
     | {"ErrorExceededSubscriptionCount"}  # until those that nobody asks about have expired
     | {"ErrorInsufficientResources", "ErrorMailboxFailover", "ErrorServiceUnavailable", "ErrorClientDisconnected"}
+    | {"ErrorBatchProcessingStopped"}  # it was not even begun: an error before it stopped the rest (X:responsecode.md)
 )
-_PERHAPS_DONE = frozenset({"ErrorInternalServerError", "ErrorTimeoutExpired", "ErrorBatchProcessingStopped"})
+_PERHAPS_DONE = frozenset({"ErrorInternalServerError", "ErrorTimeoutExpired"})
 
 
 def translated(error: Exception, *, changes: bool) -> SsiError:
@@ -115,6 +117,13 @@ def was_cut(error: Exception) -> bool:
 def unintelligible(*, changes: bool) -> SsiError:
     """Return our error for an answer that lacks what an answer has."""
     return _perhaps(changes, f"{PEER} did not answer in its own language.")
+
+
+def not_known(cause: SsiError | None = None) -> Unknown:
+    """Return that it is not known whether the server acted; `cause` is how a later look or try failed."""
+    unknown = Unknown(f"{PEER} did not confirm; whether it acted is not known yet.")
+    unknown.__cause__ = cause
+    return unknown
 
 
 def may_still_act(error: SsiError) -> bool:
@@ -182,6 +191,8 @@ def _of_the_code(code: str, changes: bool) -> SsiError:
         return AlreadyExists("The folder is there already.")
     if code == "ErrorInvalidSyncStateData":
         return CursorExpired(f"{PEER} no longer knows what was told.")
+    if code == "ErrorQuotaExceeded":
+        return rejected("mailbox_full")
     if code in _NOT_NOW:
         return Transient(f"{PEER} is not available right now.")
     if code in _PERHAPS_DONE or code in ("SOAPError", "MalformedResponseError", "TransportError"):
@@ -190,7 +201,7 @@ def _of_the_code(code: str, changes: bool) -> SsiError:
 
 
 def _perhaps(changes: bool, text: str) -> SsiError:
-    return Unknown(f"{PEER} did not confirm; whether it acted is not known yet.") if changes else Transient(text)
+    return not_known() if changes else Transient(text)
 
 
 def _caused(error: SsiError, what: str) -> SsiError:

@@ -19,16 +19,16 @@ from typing import TypeVar
 
 from lxml import etree
 
+from server.domain.sentences import rejected
 from server.errors import Conflict, InvalidInput, NotFound, Rejected, SsiError, Transient, Unknown
-from server.mail import IdForm, Marked, MessageHead
-from server.mail.exchange.ews import Client, M, Raw, T, is_equal, search_key_path, shape, xml
+from server.mail import IdForm, Marked, MessageChange, MessageHead, Place
+from server.mail.exchange.ews import WRITTEN_AT_ONCE, Client, M, Raw, T, is_equal, moment, search_key_path, shape, xml
 from server.mail.exchange.failures import PEER
 from server.mail.hosts import TooLarge
 
 TRIES = 3  # of read, merge and write, when others change the same thing
 FOLDERS_AT_ONCE = 100  # in which one request searches
-MARKED_AT_ONCE = 100  # messages in one request
-LOOKED_UP_AT_ONCE = 50  # messages in one search; its restriction can be too long (ErrorRestrictionTooLong), no page says when
+LOOKED_UP_AT_ONCE = 50  # items in one search; its restriction can be too long (ErrorRestrictionTooLong), no page says when
 KEPT_IDS = 2000  # item ids that are remembered by ref
 
 _MESSAGES = frozenset(
@@ -38,6 +38,8 @@ _HEAD = (
     *("message:InternetMessageId", "item:Subject", "item:ItemClass", "item:DateTimeReceived", "item:Categories"),
     *("item:HasAttachments", "item:ConversationId", "item:Size", "item:ParentFolderId"),
 )
+LISTED = ("item:Categories", "item:DateTimeReceived", "item:ConversationId")
+"""What `Messages.listed` reads of an item, beside its search key."""
 _ITEM_ID = re.compile(r"[A-Za-z0-9+/=]{1,1024}\Z")
 _REF = re.compile(r"[A-Za-z0-9_-]{1,1024}\Z")
 _MAIL_FOLDERS = ("IPF.Note", "IPF.Imap")  # classes of folders that hold messages; some clients set none
@@ -68,7 +70,7 @@ class Messages:
             return self._head(self._item(item_id))
 
     def mime(self, ref: str, *, max_bytes: int) -> bytes:
-        too_large = f"The message is larger than {max_bytes // (1024 * 1024)} MB."
+        too_large = rejected("message_too_large", limit=max_bytes // (1024 * 1024))
 
         def read(ews_id: str) -> bytes:
             with self._client.reading(max_bytes * 4 // 3 + 64 * 1024):
@@ -78,12 +80,12 @@ class Messages:
             content = self._at(ref, read)
         except Rejected as error:
             if isinstance(error.__cause__, TooLarge):
-                raise Rejected(too_large) from error
+                raise too_large from error
             raise
         except binascii.Error as error:
             raise Transient(f"{PEER} did not answer in its own language.") from error
         if len(content) > max_bytes:
-            raise Rejected(too_large)
+            raise too_large
         return content
 
     def find(self, message_id: str) -> list[MessageHead]:
@@ -97,8 +99,8 @@ class Messages:
     def mark(self, refs: Iterable[str], wanted: Wanted) -> dict[str, Marked | SsiError]:
         """Give messages the categories that are wanted instead of those they have; those that clash are read again."""
         every, outcome = list(dict.fromkeys(refs)), dict[str, Marked | SsiError]()
-        for start in range(0, len(every), MARKED_AT_ONCE):
-            waiting = every[start : start + MARKED_AT_ONCE]
+        for start in range(0, len(every), WRITTEN_AT_ONCE):
+            waiting = every[start : start + WRITTEN_AT_ONCE]
             for _ in range(TRIES):
                 outcome |= self._marked(waiting, wanted)
                 waiting = [ref for ref in waiting if isinstance(outcome[ref], Conflict | Unknown)]
@@ -143,13 +145,13 @@ class Messages:
                 failure = error
         raise final(failure)
 
-    def received(self, item: Raw) -> tuple[str, tuple[str, ...], datetime | None]:
-        """Read ref, categories and time of an item in a list; the ref is "" if it is no message."""
+    def listed(self, item: Raw, place: Place) -> MessageChange | None:
+        """Read an item in a list of `LISTED`; None if it is no message."""
         ref = _ref(item)
         if etree.QName(item).localname not in _MESSAGES or not ref:
-            return "", (), None
+            return None
         self._remember(ref, item.find(f"{T}ItemId").get("Id"))
-        return ref, tuple(categories(item)), _received(item)
+        return MessageChange(ref, place, tuple(categories(item)), _received(item), _conversation(item))
 
     def _item(self, ref: str) -> Raw:
         return given(self._items([ref])[ref])
@@ -227,7 +229,7 @@ class Messages:
         if not ref:
             raise Rejected("The message has nothing by which it could be found again.")
         self._remember(ref, identifier.get("Id"))
-        conversation, size = item.find(f"{T}ConversationId"), item.findtext(f"{T}Size") or ""
+        size = item.findtext(f"{T}Size") or ""
         return MessageHead(
             ref=ref,
             etag=identifier.get("ChangeKey", ""),
@@ -238,7 +240,7 @@ class Messages:
             received_at=_received(item),
             categories=tuple(categories(item)),
             has_attachments=item.findtext(f"{T}HasAttachments") == "true",
-            conversation=conversation.get("Id", "") if conversation is not None else "",
+            conversation=_conversation(item),
         )
 
 
@@ -258,8 +260,12 @@ def _search_key(ref: str) -> str:
 
 
 def _received(item: Raw) -> datetime | None:
-    text = item.findtext(f"{T}DateTimeReceived")
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    return moment(item, "DateTimeReceived")
+
+
+def _conversation(item: Raw) -> str:
+    found = item.find(f"{T}ConversationId")
+    return found.get("Id", "") if found is not None else ""
 
 
 def categories(item: Raw) -> list[str]:

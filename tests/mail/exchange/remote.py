@@ -23,7 +23,9 @@ class ExchangeRemote(Remote):
     creating: str = "/UpdateUserConfiguration"
     creating_folder: str = "/CreateFolder"
     creating_contact: str = "/CreateItem"
+    creating_contacts: str = "/CreateItem"
     updating_contact: str = "/UpdateItem"
+    updating_contacts: str = "/UpdateItem"
     moving_contact: str = "/MoveItem"
     deleting_contact: str = "/DeleteItem"
 

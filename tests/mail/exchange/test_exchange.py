@@ -31,6 +31,7 @@ class TestDirectLogon(MailboxContract):
     """By NTLM over TLS; Basic is what most tests below use."""
 
     foreign_id_form = "gmail"
+    tells_marked_contacts = True
 
     @pytest.fixture
     def mailbox(self, open_mailbox: Open, remote: Remote, secure_port: Port) -> Mailbox:
@@ -43,6 +44,7 @@ class TestImpersonation(MailboxContract):
     """The same by a service account. What differs, the tests of the wire below and tests/test_mailboxes.py show every time."""
 
     foreign_id_form = "gmail"
+    tells_marked_contacts = True
 
     @pytest.fixture
     def mailbox(self, open_mailbox: Open, remote: Remote) -> Mailbox:

@@ -9,15 +9,16 @@ import pytest
 
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS, FolderId
-from server.errors import Conflict, NotFound, Rejected, Transient, Unknown
-from server.mail import ContactItem, Gone
+from server.errors import Conflict, NotFound, Rejected, SsiError, Transient, Unknown
+from server.mail import ContactEdit, ContactItem, Gone
 from server.mail.exchange import ExchangeMailbox, Login, failures
-from server.mail.exchange.changes import PAGE
+from server.mail.exchange.changes import LOOKS, PAGE
+from simulator.ews.sync import EVENTS_AT_ONCE
 from simulator.world import Gate, StoredContact
 from tests.ews_contract import Recorder
 from tests.mail.contract import NAMES, mime as mime_of
 from tests.mail.contract_changes import Reader
-from tests.mail.contract_contacts import ADA, BOB, LINK
+from tests.mail.contract_contacts import ADA, BOB, LINK, items_of, louder, people
 from tests.mail.exchange.remote import SERVICE, ExchangeRemote, Open
 
 
@@ -146,6 +147,33 @@ def test_what_is_unmarked_or_comes_in_the_middle_of_the_beginning_is_told(
     assert reader.messages() == {unmarked.immutable_id: ("inbox", ()), come.immutable_id: ("inbox", ())}
 
 
+def test_of_the_owners_own_contacts_only_the_marked_ones_are_read(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, folders: dict[FolderId, str], recorder: Recorder, asked: Asked
+) -> None:
+    own = [remote.put_contact(remote.own_contacts, Contact(display_name=f"Person {n}", notes="private")) for n in range(PAGE + 1)]
+    remote.categorize_contact(own[7], NAMES["share"])
+    reader = Reader(mailbox, folders, {"share": NAMES["share"]})
+    told: list[ContactItem] = []
+    said = asked(lambda: told.extend(reader.round().contacts))
+    assert [item.ref for item in told] == [own[7]]
+    assert sorted(said) == ["GetFolder", "GetItem", "Subscribe", *["SyncFolderItems"] * 8]
+    answers = b"".join(recorder.answered)
+    assert (answers.count(b"Person "), answers.count(b"private")) == (1, 1)
+    assert asked(reader.round) == ["GetEvents"]
+
+
+def test_marks_that_are_asked_for_later_are_told_from_the_beginning(remote: ExchangeRemote, reader: Reader) -> None:
+    ref = remote.put_contact(remote.own_contacts, ADA)
+    remote.categorize_contact(ref, NAMES["share"])
+    assert reader.round().contacts == ()
+    reader.marks = {"share": NAMES["share"]}
+    told = reader.round()
+    assert ([item.contact for item in told.contacts], told.whole) == ([ADA], frozenset())
+    reader.folders = {"emails": reader.folders["emails"]}  # where no contact can lie
+    remote.change_contact(ref, notes="new")
+    assert reader.round().contacts == ()
+
+
 # What ends a subscription
 
 
@@ -192,6 +220,17 @@ def test_more_events_than_one_answer_holds_lose_nothing(remote: ExchangeRemote, 
     said = asked(lambda: told.extend(reader.messages()))
     assert set(told) == {message.immutable_id for message in stored}
     assert said.count("SyncFolderItems") == 1
+    assert asked(reader.round) == ["GetEvents"]
+
+
+def test_more_events_than_are_worth_asking_for_are_left_to_a_new_subscription_without_loss(
+    remote: ExchangeRemote, reader: Reader, asked: Asked
+) -> None:
+    stored = [remote.receive(mime_of(f"<m{n}@example.com>")) for n in range(LOOKS * EVENTS_AT_ONCE)]
+    told: list[str] = []
+    said = asked(lambda: told.extend(reader.messages()))
+    assert said == [*["GetEvents"] * LOOKS, "Unsubscribe", "GetFolder", "Subscribe", *["SyncFolderItems"] * 6]
+    assert set(told) == {message.immutable_id for message in stored}
     assert asked(reader.round) == ["GetEvents"]
 
 
@@ -380,6 +419,19 @@ def test_what_cannot_be_looked_for_may_have_been_created(
     assert list(remote.contacts(folders["contacts"]).values()) == [ADA]
 
 
+def test_without_a_link_nothing_is_tried_again(
+    mailbox: ExchangeMailbox, folders: dict[FolderId, str], remote: ExchangeRemote, asked: Asked
+) -> None:
+    remote.fail("acted_drop", match="/CreateItem")
+
+    def create() -> None:
+        with pytest.raises(Unknown):
+            mailbox.create_contact(folders["contacts"], ADA, link="")
+
+    assert asked(create) == ["CreateItem"]
+    assert list(remote.contacts(folders["contacts"]).values()) == [ADA]
+
+
 def test_a_second_try_that_is_refused_does_not_say_that_the_first_was(
     mailbox: ExchangeMailbox, folders: dict[FolderId, str], remote: ExchangeRemote
 ) -> None:
@@ -388,6 +440,123 @@ def test_a_second_try_that_is_refused_does_not_say_that_the_first_was(
     with pytest.raises(Unknown) as caught:
         mailbox.create_contact(folders["contacts"], ADA, link=LINK)
     assert isinstance(caught.value.__cause__, Transient)
+
+
+# Many contacts at a time
+
+
+@pytest.mark.parametrize("count", [450, pytest.param(4_500, marks=pytest.mark.soak)])
+def test_many_contacts_cost_a_request_for_each_hundred_and_are_told_in_pages_of_512(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, reader: Reader, asked: Asked, count: int
+) -> None:
+    hundreds, pages, folders = -(-count // 100), -(-count // PAGE), 6
+    made: list[ContactItem] = []
+    said = asked(lambda: made.extend(items_of(mailbox.create_contacts(reader.folders["contacts"], people(count)))))
+    assert said == ["CreateItem"] * hundreds
+    assert len(remote.contacts(reader.folders["contacts"])) == count
+    said = asked(lambda: made.extend(reader.round().contacts))
+    assert said.count("GetItem") == pages
+    assert len(said) <= 2 * pages + LOOKS + 3 + folders
+    assert len(made) == 2 * count
+    assert len({item.ref for item in made}) == count
+    assert asked(reader.round) == ["GetEvents"]
+    edits = [ContactEdit(item.ref, item.etag, louder) for item in made[:count]]
+    assert asked(lambda: items_of(mailbox.update_contacts(edits))) == ["GetItem", "UpdateItem"] * hundreds
+    assert {contact.notes for contact in remote.contacts(reader.folders["contacts"]).values()} == {"!"}
+
+
+def test_contacts_too_large_for_one_request_are_written_by_several(
+    mailbox: ExchangeMailbox, folders: dict[FolderId, str], asked: Asked
+) -> None:
+    new = [replace(one, contact=replace(one.contact, notes="n" * 3_000_000)) for one in people(3)]
+    made: list[ContactItem] = []
+    assert asked(lambda: made.extend(items_of(mailbox.create_contacts(folders["contacts"], new)))) == ["CreateItem"] * 3
+    said = asked(lambda: items_of(mailbox.update_contacts([ContactEdit(one.ref, one.etag, louder) for one in made])))
+    assert (said.count("UpdateItem"), said[-3:]) == (3, ["UpdateItem"] * 3)
+
+
+def test_when_the_server_stops_half_way_only_the_rest_is_asked_for_again(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, folders: dict[FolderId, str], asked: Asked, sleeps: list[float]
+) -> None:
+    new, made = people(5), list[ContactItem]()
+    remote.fail("store_goes")
+    said = asked(lambda: made.extend(items_of(mailbox.create_contacts(folders["contacts"], new))))
+    assert (said, sleeps) == (["CreateItem"] * 2, [0.5])
+    assert remote.contacts(folders["contacts"]) == {item.ref: one.contact for item, one in zip(made, new, strict=True)}
+    remote.fail("store_goes")
+    edits = [ContactEdit(item.ref, item.etag, louder) for item in made]
+    assert asked(lambda: items_of(mailbox.update_contacts(edits))) == ["GetItem", "UpdateItem", "UpdateItem"]
+    assert {contact.notes for contact in remote.contacts(folders["contacts"]).values()} == {"!"}
+
+
+def test_messages_that_were_marked_before_the_server_stopped_are_not_written_again(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, asked: Asked
+) -> None:
+    refs = [mailbox.head(remote.receive(mime_of(f"<m{n}@example.com>")).rest_id).ref for n in range(5)]
+    remote.fail("store_goes")
+    with remote.changes() as happened:
+        assert asked(lambda: mailbox.set_marks(refs, "saved", names=NAMES)) == ["GetItem", "UpdateItem", "UpdateItem"]
+    assert [event.kind for event in happened] == ["categories"] * 5
+
+
+def test_a_server_that_keeps_stopping_raises_transient_and_what_it_made_is_found_once(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, folders: dict[FolderId, str]
+) -> None:
+    new = people(9)
+    remote.fail("store_goes", times=None)
+    with pytest.raises(Transient):
+        mailbox.create_contacts(folders["contacts"], new)
+    found = [mailbox.find_contact(folders["contacts"], one.link) for one in new]
+    made = {item.ref: item.contact for item in found if item is not None}
+    assert remote.contacts(folders["contacts"]) == made
+    assert 0 < len(made) < len(new)
+
+
+def test_a_mailbox_that_is_full_refuses_the_rest_without_another_try(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, folders: dict[FolderId, str], asked: Asked
+) -> None:
+    remote.fail("quota")
+    outcome: list[ContactItem | SsiError] = []
+    assert asked(lambda: outcome.extend(mailbox.create_contacts(folders["contacts"], people(4)))) == ["CreateItem"]
+    assert [type(one) for one in outcome] == [ContactItem, Rejected, Rejected, Rejected]
+    assert {str(one) for one in outcome[1:]} == {"The mailbox is full."}
+
+
+def test_many_whose_request_was_never_read_are_created_by_the_next(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, folders: dict[FolderId, str], asked: Asked
+) -> None:
+    remote.fail("drop", match="/CreateItem")
+    said = asked(lambda: items_of(mailbox.create_contacts(folders["contacts"], people(60))))
+    assert said == ["CreateItem", *["FindItem"] * 4, "CreateItem"]
+    assert len(remote.contacts(folders["contacts"])) == 60
+
+
+def test_of_many_behind_a_proxys_page_those_that_were_made_are_found_and_the_rest_is_unknown(
+    open_mailbox: Open, remote: ExchangeRemote, folders: dict[FolderId, str]
+) -> None:
+    new, late = people(3), list[str]()
+    others = remote.put_contact(folders["contacts"], BOB, link=new[2].link.upper())  # Exchange may not mind the case
+
+    def sleep(seconds: float) -> None:
+        late.extend(remote.put_contact(folders["contacts"], one.contact, link=one.link) for one in new[:2])
+
+    remote.fail("status", status=504, match="/CreateItem")
+    first, second, third = open_mailbox(sleep=sleep).create_contacts(folders["contacts"], new)
+    assert [item.ref for item in items_of([first, second])] == late
+    assert isinstance(third, Unknown)
+    assert set(remote.contacts(folders["contacts"])) == {others, *late}
+
+
+def test_a_contact_that_another_writes_to_in_between_is_the_only_one_that_is_not_changed(
+    mailbox: ExchangeMailbox, remote: ExchangeRemote, folders: dict[FolderId, str], asked: Asked
+) -> None:
+    made = items_of(mailbox.create_contacts(folders["contacts"], people(3)))
+    remote.fail("second_writer")
+    outcome: list[ContactItem | SsiError] = []
+    edits = [ContactEdit(item.ref, item.etag, louder) for item in made]
+    assert asked(lambda: outcome.extend(mailbox.update_contacts(edits))) == ["GetItem", "UpdateItem"]
+    assert [type(one) for one in outcome] == [Conflict, ContactItem, ContactItem]
+    assert [contact.notes for contact in remote.contacts(folders["contacts"]).values()] == ["", "!", "!"]
 
 
 # Folders
@@ -428,6 +597,9 @@ def test_all_that_is_said_about_contacts_and_changes_is_what_the_schema_describe
     mailbox.set_contact_mark(item.ref, "saved", names=NAMES)
     mailbox.set_contact_mark(item.ref, None, names=NAMES)
     assert mailbox.find_contact(folders["contacts"], LINK) is not None
+    remote.fail("acted_drop", match="/CreateItem")
+    many = items_of(mailbox.create_contacts(folders["contacts"], people(3)))
+    items_of(mailbox.update_contacts([ContactEdit(one.ref, one.etag, louder) for one in many]))
     message = remote.receive(mime_of())
     message.is_read = not message.is_read
     ref = mailbox.head(message.rest_id).ref
