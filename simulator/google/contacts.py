@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from simulator.google.book import MY_CONTACTS, SYSTEM_GROUPS, AddressBook, Item, groups_of, memberships
 from simulator.google.discovery import GoogleError, Json
@@ -20,18 +22,24 @@ from simulator.world import Person, World
 
 SYNC_LIFE = timedelta(days=7)
 MOST_MEMBERS = 1000  # added and removed by one call
+MOST_CONTACTS = 200  # read, created or updated by one call
+MOST_BYTES = 128 * 1024  # of a contact; a long note was seen refused (obsidian-contact-sync-plugin #17), how long is a guess
 SINGLETONS = ("biographies", "birthdays", "genders", "names")
 
 _ORDERS = ("LAST_MODIFIED_ASCENDING", "LAST_MODIFIED_DESCENDING")
 _NAME_PARTS = ("honorificPrefix", "givenName", "middleName", "familyName", "honorificSuffix")
 _TOLD_BY_GOOGLE = ("displayName", "displayNameLastFirst", "metadata")
+_CODES = {"INVALID_ARGUMENT": 3, "NOT_FOUND": 5, "FAILED_PRECONDITION": 9, "INTERNAL": 13}  # google.rpc.Code
+
+T = TypeVar("T")
 
 
 class PeopleError(GoogleError):
-    """An error in the newer shape: no list of errors, but details."""
+    """An error in the newer shape: no list of errors, but details. `contacts` says why each of many was refused."""
 
-    def __init__(self, status: int, word: str, message: str, *, detail: str = "") -> None:
+    def __init__(self, status: int, word: str, message: str, *, detail: str = "", contacts: Json | None = None) -> None:
         super().__init__(status, detail, message, word=word)
+        self.contacts = contacts
 
     def body(self) -> Json:
         return plain(self)
@@ -43,6 +51,8 @@ def plain(error: GoogleError) -> Json:
     if error.reason.isupper():
         kind = "type.googleapis.com/google.rpc.ErrorInfo"
         body["details"] = [{"@type": kind, "reason": error.reason, "domain": "googleapis.com"}]
+    if isinstance(error, PeopleError) and error.contacts:
+        body["details"] = [error.contacts]
     return {"error": body}
 
 
@@ -75,8 +85,14 @@ class Request:
                 return self._me(self._fields())
             case "people.get":
                 return self._shown(self._contact(), self._fields())
+            case "people.getBatchGet":
+                return self._several()
             case "people.createContact":
-                return self._create()
+                return self._shown(self._create(self._to_create(self.body)), self._fields(self._all_fields))
+            case "people.batchCreateContacts":
+                return self._create_several()
+            case "people.batchUpdateContacts":
+                return self._update_several()
             case "people.updateContact":
                 return self._update(self._contact())
             case "people.deleteContact":
@@ -97,18 +113,34 @@ class Request:
 
     # Contacts
 
-    def _contact(self) -> Item:
-        found = self.book.contacts.get(f"people/{self.path['peopleId']}")
+    def _contact(self, name: str = "") -> Item:
+        found = self.book.contacts.get(name or f"people/{self.path['peopleId']}")
         if found is None or found.is_deleted:
             raise PeopleError(404, "NOT_FOUND", "Requested entity was not found.")
         return found
 
+    @property
+    def _all_fields(self) -> str:
+        return "metadata," + ",".join(self.updatable)
+
     def _fields(self, default: str = "") -> set[str]:
-        fields = {name.partition(".")[0] for name in self.query.get("personFields", default).split(",") if name}
+        fields = self._read_mask("personFields", self.query.get("personFields", default))
         if not fields:
             raise _bad("personFields mask is required. Please specify one or more valid paths.")
+        return fields
+
+    def _read_mask(self, name: str, mask: str) -> set[str]:
+        fields = {path.partition(".")[0] for path in mask.split(",") if path}
         if unknown := fields - self.updatable - {"metadata", "photos", "coverPhotos", "ageRanges", "skills"}:
-            raise _bad(f'Invalid personFields mask path: "{min(unknown)}".')
+            raise _bad(f'Invalid {name} mask path: "{min(unknown)}".')
+        return fields
+
+    def _update_mask(self, name: str, mask: str) -> set[str]:
+        fields = {path for path in mask.split(",") if path}
+        if not fields:
+            raise _bad(f"{name} mask is required. Please specify one or more valid paths.")
+        if unknown := fields - self.updatable:
+            raise _bad(f'Invalid {name} mask path: "{min(unknown)}".')
         return fields
 
     def _shown(self, item: Item, fields: set[str]) -> Json:
@@ -144,30 +176,41 @@ class Request:
                 raise PeopleError(404, "NOT_FOUND", f"Contact group {group} was not found.")
         return content
 
-    def _create(self) -> Json:
-        content = self._checked({name: value for name, value in self.body.items() if name in self.updatable and value})
-        content["memberships"] = memberships([*groups_of(content), MY_CONTACTS])
+    def _fitting(self, content: Json) -> Json:
+        """Raises: PeopleError."""
+        if len(json.dumps(content)) > MOST_BYTES:
+            raise _bad("The contact is too large.")
+        return content
+
+    def _to_create(self, person: Json) -> Json:
+        content = self._checked({name: value for name, value in person.items() if name in self.updatable and value})
+        return self._fitting(content | {"memberships": memberships([*groups_of(content), MY_CONTACTS])})
+
+    def _create(self, content: Json) -> Item:
         made = self.book.put(self.book.contacts, content, self.world.now())
         self._log("contact_create", id=made.name)
-        return self._shown(made, self._fields("metadata," + ",".join(self.updatable)))
+        return made
 
     def _update(self, item: Item) -> Json:
-        fields = {name for name in self.query.get("updatePersonFields", "").split(",") if name}
-        if not fields:
-            raise _bad("updatePersonFields mask is required. Please specify one or more valid paths.")
-        if unknown := fields - self.updatable:
-            raise _bad(f'Invalid updatePersonFields mask path: "{min(unknown)}".')
+        fields = self._update_mask("updatePersonFields", self.query.get("updatePersonFields", ""))
         item = self._raced(item)
-        self._check_etag(item)
-        changed = self._checked({name: self.body.get(name) for name in fields})
+        item = self._write(item, self._to_write(item, self.body, fields), fields)
+        return self._shown(item, self._fields(self._all_fields))
+
+    def _to_write(self, item: Item, person: Json, fields: set[str]) -> Json:
+        """Return what a contact will hold. Raises: PeopleError."""
+        self._check_etag(item, person)
+        changed = self._checked({name: person.get(name) for name in fields})
         if "memberships" in fields and not groups_of(changed):
             raise _bad("At least one contact group membership must be specified.")
         if "memberships" in fields:
             changed["memberships"] = memberships(groups_of(changed))
-        kept = {name: value for name, value in (item.content | changed).items() if value}
-        item = self.book.put(self.book.contacts, kept, self.world.now(), item.name)
+        return self._fitting({name: value for name, value in (item.content | changed).items() if value})
+
+    def _write(self, item: Item, content: Json, fields: set[str]) -> Item:
+        item = self.book.put(self.book.contacts, content, self.world.now(), item.name)
         self._log("contact_update", id=item.name, fields=sorted(fields))
-        return self._shown(item, self._fields("metadata," + ",".join(self.updatable)))
+        return item
 
     def _raced(self, item: Item) -> Item:
         """Let another client change the contact first, if a fault asks for it."""
@@ -177,15 +220,82 @@ class Request:
             self.world.happened("google", "contact_update", "second writer", id=item.name, fields=["nicknames"])
         return item
 
-    def _check_etag(self, item: Item) -> None:
-        sources = (self.body.get("metadata") or {}).get("sources") or []
+    def _check_etag(self, item: Item, person: Json) -> None:
+        sources = (person.get("metadata") or {}).get("sources") or []
         given = [source.get("etag") for source in sources if source.get("type") == "CONTACT"]
-        given += [self.body["etag"]] if self.body.get("etag") else []
+        given += [person["etag"]] if person.get("etag") else []
         if not any(given):
             raise _bad("Request must set person.etag or person.metadata.sources.etag for the source that is being updated.")
         if item.etag not in given:
             text = "Request person.etag is different than the current person.etag. Clear local cache and get the latest person."
             raise PeopleError(400, "FAILED_PRECONDITION", text)
+
+    # Many contacts at once
+
+    def _several(self) -> Json:
+        names, fields = self.query.get("resourceNames") or [], self._fields()
+        self._check_number("resource names", len(names))
+        if any(not re.fullmatch("people/[^/]+", name) for name in names):
+            raise _bad("Resource name must be in the form of people/{person_id}.")
+        return {"responses": [self._response(name, fields) for name in names]}
+
+    def _response(self, name: str, fields: set[str]) -> Json:
+        """Return a PersonResponse. That one that is not there has no person is a guess; its status is what Status says."""
+        if self._has_fault("unshown"):
+            status = {"code": _CODES["INTERNAL"], "message": "Internal error encountered."}
+            return {"requestedResourceName": name, "httpStatusCode": 500, "status": status}
+        try:
+            person = self._shown(self._contact(name), fields)
+        except PeopleError as error:
+            status = {"code": _CODES[error.word], "message": str(error)}
+            return {"requestedResourceName": name, "httpStatusCode": error.status, "status": status}
+        return {"requestedResourceName": name, "httpStatusCode": 200, "person": person}
+
+    def _create_several(self) -> Json:
+        """In the answer the last comes first, for no order is promised."""
+        people = {str(number): one.get("contactPerson") or {} for number, one in enumerate(self.body.get("contacts") or [])}
+        self._check_number("contacts", len(people))
+        fields = self._read_mask("readMask", self.body.get("readMask") or "")
+        contents = self._all_of("BatchCreateContactsErrorDetails", people, lambda _, person: self._to_create(person))
+        made = [self._create(content).name for content in contents.values()]
+        return {"createdPeople": [self._response(name, fields) for name in reversed(made)]} if fields else {}
+
+    def _update_several(self) -> Json:
+        people: dict[str, Json] = self.body.get("contacts") or {}
+        self._check_number("contacts", len(people))
+        fields = self._read_mask("readMask", self.body.get("readMask") or "")
+        mask = self._update_mask("updateMask", self.body.get("updateMask") or "")
+
+        def checked(name: str, person: Json) -> tuple[Item, Json]:
+            item = self._raced(self._contact(name))
+            return item, self._to_write(item, person, mask)
+
+        for item, content in self._all_of("BatchUpdateContactsErrorDetails", people, checked).values():
+            self._write(item, content, mask)
+        return {"updateResult": {name: self._response(name, fields) for name in people}} if fields else {}
+
+    def _check_number(self, what: str, count: int) -> None:
+        if not 1 <= count <= MOST_CONTACTS:
+            raise _bad(f"Between 1 and {MOST_CONTACTS} {what} must be specified.")
+
+    def _all_of(self, details: str, people: Mapping[str, Json], check: Callable[[str, Json], T]) -> dict[str, T]:
+        """Check each; if one is refused none is written, and the error names all that are.
+
+        The status of the whole is a guess: that of the first. Raises: PeopleError.
+        """
+        checked: dict[str, T] = {}
+        refused: dict[str, PeopleError] = {}
+        for name, person in people.items():
+            try:
+                checked[name] = check(name, person)
+            except PeopleError as error:
+                refused[name] = error
+        if refused:
+            first = next(iter(refused.values()))
+            errors = {name: {"code": _CODES[error.word], "message": str(error)} for name, error in refused.items()}
+            named = {"@type": f"type.googleapis.com/google.people.v1.{details}", "contactErrors": errors}
+            raise PeopleError(first.status, first.word, str(first), contacts=None if self._has_fault("unnamed") else named)
+        return checked
 
     def _delete(self, item: Item) -> Json:
         self.book.remove(item, self.world.now())
@@ -213,26 +323,27 @@ class Request:
             raise _bad("Page size must be between 1 and 1000.")
         own = {name: value for name, value in self.query.items() if name not in ("pageToken", "syncToken", "requestSyncToken")}
         place = self._place(shelf, own)
-        waiting = sorted((item for item in shelf.values() if _is_told(item, place)), key=lambda item: (item.tick, item.name))
-        if self.query.get("sortOrder") == "LAST_MODIFIED_DESCENDING":
-            waiting.reverse()
-        end = place["start"] + size
-        if end < len(waiting):
-            return waiting[place["start"] : end], {"nextPageToken": _token(place | {"start": end})}
+        is_latest_first = self.query.get("sortOrder") == "LAST_MODIFIED_DESCENDING"
+        told = sorted((item for item in shelf.values() if _is_told(item, place)), key=_order, reverse=is_latest_first)
+        # What is shown is not numbered: that no page loses a contact when others change meanwhile is a guess.
+        behind = tuple(place["behind"])
+        waiting = [item for item in told if not behind or (_order(item) < behind if is_latest_first else _order(item) > behind)]
+        if size < len(waiting):
+            return waiting[:size], {"nextPageToken": _token(place | {"behind": _order(waiting[size - 1])})}
         wants = is_synced or self.query.get("requestSyncToken") or self.query.get("syncToken")
         synced = _token({"since": place["until"], "made": self.world.now().timestamp(), "query": own})
-        return waiting[place["start"] :], {"nextSyncToken": synced} if wants else {}
+        return waiting, {"nextSyncToken": synced} if wants else {}
 
     def _place(self, shelf: dict[str, Item], own: Json) -> Json:
-        """Return where the client is: pages of the changes in (since, until], from `start` on. Raises: PeopleError."""
-        until = {"until": self.book.shown(shelf, self.world.now()), "start": 0, "query": own}
+        """Return where the client is: in the changes of (since, until], `behind` the last that was told. Raises: PeopleError."""
+        until = {"until": self.book.shown(shelf, self.world.now()), "behind": (), "query": own}
         token = self.query.get("pageToken") or self.query.get("syncToken")
         if not token:
             return {"since": -1, **until}
         place = _read(token)
         if place.get("query") != own:
             raise _bad("Sync token or page token was made by a call with other parameters.")
-        if "start" in place:
+        if "behind" in place:
             return place
         if self._has_fault("sync_token_expired") or self.world.now().timestamp() - place["made"] > SYNC_LIFE.total_seconds():
             text = "Sync token is expired. Clear local cache and retry call without the sync token."
@@ -347,6 +458,10 @@ class Request:
         self.world.happened("google", kind, self.person.email, **detail)
 
 
+def _order(item: Item) -> tuple[int, str]:
+    return item.tick, item.name
+
+
 def _is_told(item: Item, place: Json) -> bool:
     """Say whether a list tells of an item: in full all that is there, else what changed."""
     if place["since"] < 0:
@@ -397,6 +512,6 @@ def _read(token: str) -> Json:
         place = json.loads(base64.urlsafe_b64decode(token))
     except ValueError:
         raise _bad("Request contains an invalid page or sync token.") from None
-    if not isinstance(place, dict) or not ({"since", "until", "start"} <= place.keys() or {"since", "made"} <= place.keys()):
+    if not isinstance(place, dict) or not ({"since", "until", "behind"} <= place.keys() or {"since", "made"} <= place.keys()):
         raise _bad("Request contains an invalid page or sync token.")
     return place

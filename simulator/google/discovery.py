@@ -137,11 +137,12 @@ class Description:
             case "object" if isinstance(value, dict):
                 known = schema.get("properties", {})
                 for name, member in value.items():
-                    if name not in known:
+                    held = known.get(name, schema.get("additionalProperties"))  # the second of a map
+                    if held is None:
                         at = f" at '{place}'" if place else ""
                         text = f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'
                         raise invalid(text, reason="badRequest")
-                    self.check(member, known[name], f"{place}.{name}".lstrip("."))
+                    self.check(member, held, f"{place}.{name}".lstrip("."))
             case "array" if isinstance(value, list):
                 for number, member in enumerate(value):
                     self.check(member, schema["items"], f"{place}[{number}]")

@@ -4,9 +4,11 @@ As strict as the service where a client could go wrong: requests are those of th
 ships; an update names its fields and the etag it was made from (400 failedPrecondition when somebody was faster), a singleton
 field has one value, a contact keeps one membership, names of groups are unique (409), members come by the thousand at most; a
 sync token belongs to the parameters of its first call and ends after seven days. Of a profile only its owner's own is told
-("people/me"). Not simulated: other contacts, photos, search, the methods for many contacts at once.
+("people/me"). Of many contacts that are written at once all are written or none. Not simulated: other contacts, photos, search,
+deleting many contacts at once.
 
 Faults of its own, beside those of `simulator.serving`: "etag_race" (another client changes the contact just before an update),
+"unnamed" (an error does not name those of many contacts that it is about), "unshown" (of many contacts one is not shown),
 "sync_token_expired", and "rateLimitExceeded" (429), each also for a part of a batch. `PeopleService.write_s` makes each write
 take so long, and refuses another one of the same person meanwhile (409). Source: the methods' own descriptions in the discovery
 document; where they are silent the comment says so.
@@ -126,7 +128,8 @@ class PeopleService:
         body = self._description.checked_body(method, asked.body, asked.content_type)
         world = self._get_world()
         if world.take_fault("google", asked.method, asked.path, frozenset({"rateLimitExceeded"})):
-            text = "Quota exceeded for quota metric 'Critical read requests (Contact and Profile Reads)'."
+            kind = "read requests (Contact and Profile Reads)" if asked.method == "GET" else "write requests (Contact Writes)"
+            text = f"Quota exceeded for quota metric 'Critical {kind}'."
             raise PeopleError(429, "RESOURCE_EXHAUSTED", text, detail="RATE_LIMIT_EXCEEDED")
         with self._alone(grant.person) if asked.method != "GET" and self.write_s else nullcontext(), world.lock:
             book = self.books.of(world, grant.person)

@@ -18,6 +18,7 @@ from googleapiclient.errors import HttpError
 from simulator import demo
 from simulator.google import people as google_people
 from simulator.google.book import AddressBook
+from simulator.google.contacts import MOST_BYTES
 from simulator.google.discovery import Description
 from simulator.google.identity import subject
 from simulator.google.people import PeopleService, people_of
@@ -175,6 +176,113 @@ def test_another_client_may_be_faster(client: httpx.Client, world: World, make: 
     assert update(client, fresh, "names", names=[{"givenName": "Bea"}]).status_code == 200
 
 
+# Many contacts at once
+
+
+def create_many(client: httpx.Client, *people: dict[str, Any], mask: str = "names,metadata") -> httpx.Response:
+    body = {"contacts": [{"contactPerson": person} for person in people], "readMask": mask}
+    return client.post("/people:batchCreateContacts", json=body)
+
+
+def update_many(client: httpx.Client, mask: str, people: dict[str, dict[str, Any]]) -> httpx.Response:
+    body = {"contacts": people, "updateMask": mask, "readMask": "names,metadata", "sources": ["READ_SOURCE_TYPE_CONTACT"]}
+    return client.post("/people:batchUpdateContacts", json=body)
+
+
+def errors_of(answer: httpx.Response) -> dict[str, int]:
+    """Return the codes of the contacts that an error names."""
+    (told,) = answer.json()["error"]["details"]
+    return {name: error["code"] for name, error in told["contactErrors"].items()}
+
+
+def named(*names: str) -> list[dict[str, Any]]:
+    return [{"names": [{"givenName": name}]} for name in names]
+
+
+def test_googles_client_creates_reads_and_updates_many_contacts(port: Port, me: Person, book: AddressBook) -> None:
+    credentials = Credentials(token=me.email)
+    options = {"api_endpoint": port.url}
+    description = Description("people.v1")
+    with closing(build("people", "v1", credentials=credentials, static_discovery=True, client_options=options)) as service:
+        people = service.people()
+        body = {"contacts": [{"contactPerson": one} for one in named("Ada", "Bea")], "readMask": "names,metadata"}
+        made = people.batchCreateContacts(body=body).execute()
+        description.check(made, {"$ref": "BatchCreateContactsResponse"})
+        names = {one["person"]["names"][0]["givenName"]: one["person"]["resourceName"] for one in made["createdPeople"]}
+        read = people.getBatchGet(resourceNames=[*names.values(), "people/c9"], personFields="names,metadata").execute()
+        description.check(read, {"$ref": "GetPeopleResponse"})
+        codes = {one["requestedResourceName"]: one.get("status", {}).get("code") for one in read["responses"]}
+        assert codes == {names["Ada"]: None, names["Bea"]: None, "people/c9": 5}
+        etags = {one["person"]["resourceName"]: one["person"]["etag"] for one in read["responses"][:2]}
+        contacts = {name: {"etag": etag, "nicknames": [{"value": "N"}]} for name, etag in etags.items()}
+        changes = {"contacts": contacts, "updateMask": "nicknames,names", "readMask": "names,metadata"}
+        changed = people.batchUpdateContacts(body=changes).execute()
+    description.check(changed, {"$ref": "BatchUpdateContactsResponse"})
+    assert changed["updateResult"].keys() == set(names.values())
+    assert [item.content.keys() for item in book.contacts.values()] == [{"nicknames", "memberships"}] * 2
+
+
+def test_of_many_contacts_all_are_written_or_none(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], book: AddressBook, world: World
+) -> None:
+    two_names = {"names": [{"givenName": "A"}, {"givenName": "B"}]}
+    too_large = {"biographies": [{"value": "x" * MOST_BYTES}]}
+    refusal = create_many(client, *named("Ada"), two_names, *named("Bea"), too_large)
+    assert (refused(refusal), errors_of(refusal)) == ((400, "INVALID_ARGUMENT"), {"1": 3, "3": 3})
+    assert book.contacts == {}
+    kept, changed, gone = (make(name) for name in ("Ada", "Bea", "Cyd"))
+    update(client, changed, "nicknames", nicknames=[{"value": "B"}])
+    client.delete(f"{gone['resourceName']}:deleteContact")
+    people = {one["resourceName"]: {"etag": one["etag"], "names": [{"givenName": "New"}]} for one in (kept, changed, gone)}
+    before = len(world.events("google"))
+    refusal = update_many(client, "names", people)
+    assert refused(refusal) == (400, "FAILED_PRECONDITION")
+    assert errors_of(refusal) == {changed["resourceName"]: 9, gone["resourceName"]: 5}
+    world.faults.append(Fault("google", "unnamed"))
+    assert "details" not in update_many(client, "names", people).json()["error"]
+    assert len(world.events("google")) == before
+    assert update_many(client, "names", {kept["resourceName"]: people[kept["resourceName"]]}).status_code == 200
+
+
+def test_two_hundred_contacts_are_the_most_at_once(client: httpx.Client, book: AddressBook) -> None:
+    people = named(*map(str, range(201)))
+    assert refused(create_many(client, *people)) == (400, "INVALID_ARGUMENT")
+    assert refused(create_many(client)) == (400, "INVALID_ARGUMENT")
+    made = create_many(client, *people[:200]).json()["createdPeople"]
+    assert len({one["requestedResourceName"] for one in made}) == 200
+    first = [item.content["names"][0]["givenName"] for item in book.contacts.values()]
+    assert first == [str(number) for number in range(200)]
+    contacts = {f"people/c{number}": {} for number in range(201)}
+    assert refused(update_many(client, "names", contacts)) == (400, "INVALID_ARGUMENT")
+    assert refused(update_many(client, "names", {})) == (400, "INVALID_ARGUMENT")
+    query = {"resourceNames": list(contacts), "personFields": "names"}
+    assert refused(client.get("/people:batchGet", params=query)) == (400, "INVALID_ARGUMENT")
+    assert refused(client.get("/people:batchGet", params={"personFields": "names"})) == (400, "INVALID_ARGUMENT")
+
+
+def test_what_is_written_at_once_is_shown_as_far_as_asked_for(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], world: World
+) -> None:
+    contact = make()
+    assert create_many(client, *named("Bea"), mask="").json() == {}
+    assert refused(create_many(client, *named("Cyd"), mask="shoes")) == (400, "INVALID_ARGUMENT")
+    people = {contact["resourceName"]: {"etag": contact["etag"]}}
+    assert refused(update_many(client, "", people)) == (400, "INVALID_ARGUMENT")
+    assert refused(update_many(client, "metadata", people)) == (400, "INVALID_ARGUMENT")
+    assert refused(update_many(client, "names", {contact["resourceName"]: {"shoes": []}})) == (400, "INVALID_ARGUMENT")
+    bad = {"contacts": [{"contactPerson": {}}], "readMask": "names", "sources": ["CONTACT"]}
+    assert refused(client.post("/people:batchCreateContacts", json=bad)) == (400, "INVALID_ARGUMENT")
+    query = {"resourceNames": contact["resourceName"]}
+    assert refused(client.get("/people:batchGet", params=query)) == (400, "INVALID_ARGUMENT")
+    query |= {"resourceNames": "c1", "personFields": "names"}
+    assert refused(client.get("/people:batchGet", params=query)) == (400, "INVALID_ARGUMENT")
+    world.faults.append(Fault("google", "unshown"))
+    (told,) = create_many(client, *named("Dee")).json()["createdPeople"]
+    assert (told["status"]["code"], "person" in told) == (13, False)
+    world.faults.append(Fault("google", "rateLimitExceeded", match=":batchCreateContacts"))
+    assert refused(create_many(client, *named("Eve"))) == (429, "RESOURCE_EXHAUSTED")
+
+
 def test_a_contact_is_always_in_a_group(
     client: httpx.Client, make: Callable[..., dict[str, Any]], group: Callable[[str], str]
 ) -> None:
@@ -245,6 +353,21 @@ def test_what_changes_while_pages_are_read_belongs_to_the_next_sync(
     assert seen == [contact["resourceName"] for contact in made]
     following = client.get("people/me/connections", params=query | {"syncToken": page["nextSyncToken"]}).json()
     assert [c["resourceName"] for c in following["connections"]] == [late["resourceName"]]
+
+
+@pytest.mark.parametrize("order", ["LAST_MODIFIED_ASCENDING", "LAST_MODIFIED_DESCENDING"])
+def test_no_contact_is_lost_when_others_change_while_pages_are_read(
+    client: httpx.Client, make: Callable[..., dict[str, Any]], order: str
+) -> None:
+    made = [make(str(number)) for number in range(6)]
+    query = {"personFields": "names", "sortOrder": order, "pageSize": "3"}
+    page = client.get("people/me/connections", params=query).json()
+    told = [c["resourceName"] for c in page["connections"]]
+    changed, deleted = (next(one for one in made if one["resourceName"] == name) for name in told[:2])
+    assert update(client, changed, "nicknames", nicknames=[{"value": "New"}]).status_code == 200
+    client.delete(f"{deleted['resourceName']}:deleteContact")
+    rest = client.get("people/me/connections", params=query | {"pageToken": page["nextPageToken"]}).json()
+    assert {*told, *(c["resourceName"] for c in rest["connections"])} == {one["resourceName"] for one in made}
 
 
 def test_a_scope_that_was_not_granted_is_named_by_its_reason(client: httpx.Client, holder: Holder) -> None:

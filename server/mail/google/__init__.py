@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from server.domain.contact import Contact
 from server.domain.marks import MARKS, FolderId, MarkId, merged
+from server.domain.sentences import rejected
 from server.errors import (
     AlreadyExists,
     Conflict,
@@ -34,15 +35,19 @@ from server.mail import (
     Capability,
     Category,
     Changes,
+    ContactEdit,
     ContactItem,
     Folder,
     Hook,
     IdForm,
+    Known,
     Marked,
     MessageHead,
+    NewContact,
     Notice,
     Owner,
     Subscription,
+    nothing_known,
 )
 from server.mail.google.calls import PEERS, Call, Calls, Refusal, object_of, tried
 from server.mail.google.changes import Follower
@@ -295,10 +300,19 @@ class GoogleMailbox:
 
     # Changes
 
-    def changes(self, cursor: str | None, *, folders: Mapping[FolderId, str]) -> Changes:
+    def changes(
+        self,
+        cursor: str | None,
+        *,
+        folders: Mapping[FolderId, str],
+        marks: Mapping[MarkId, str] | None = None,
+        known: Known = nothing_known,
+    ) -> Changes:
         """Tell also of contacts that left no folder, see `AddressBook.page`.
 
-        A message is told once, in *SAP E-Mails* if it is there and in Inbox.
+        A message is told once, in *SAP E-Mails* if it is there and in Inbox. `marks` are of no use: a contact lies in no folder
+        of its owner's, and the label that would ask for it is as easily that of a folder of ours. What is `known` is told, too:
+        that costs nothing.
         """
         return self._follower.page(cursor, folders)
 
@@ -312,6 +326,12 @@ class GoogleMailbox:
 
     def create_contact(self, folder: str, contact: Contact, *, link: str) -> ContactItem:
         return self._book.create(folder, contact, link)
+
+    def create_contacts(self, folder: str, new: Sequence[NewContact]) -> list[ContactItem | SsiError]:
+        return self._book.create_many(folder, new)
+
+    def update_contacts(self, edits: Sequence[ContactEdit]) -> list[ContactItem | SsiError]:
+        return self._book.update_many(edits)
 
     def update_contact(self, ref: str, contact: Contact, *, etag: str, link: str | None = None) -> ContactItem:
         return self._book.update(ref, contact, etag, link)
@@ -381,7 +401,7 @@ def _order(subscription: Subscription) -> dict[str, Any]:
 
 
 def _too_large(max_bytes: int) -> Rejected:
-    return Rejected(f"The message is larger than {max_bytes // (1024 * 1024)} MB.")
+    return rejected("message_too_large", limit=max_bytes // (1024 * 1024))
 
 
 def _unconfirmed(error: SsiError) -> Transient:

@@ -16,7 +16,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -264,7 +264,14 @@ def _fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 class Refusal(Exception):
-    """Status and reason of Google's error, to be chained: `str()` holds no content."""
+    """Status and reason of Google's error, to be chained: `str()` holds no content.
+
+    `contacts` are those for which many were refused: google.rpc.Code by index, or by resource name.
+    """
+
+    def __init__(self, told: str, contacts: Mapping[str, int]) -> None:
+        super().__init__(told)
+        self.contacts = contacts
 
 
 def _is_busy(reply: Reply, call: Call) -> bool:
@@ -321,7 +328,7 @@ def _refuse(reply: Reply, call: Call) -> NoReturn:
     """Translate a status that is no success; the reasons are Google's own words (its page on resolving errors)."""
     raise_for_busy(reply, call.peer, changes=call.changes)
     reason = _reason(reply)
-    cause = Refusal(f"{reply.status} {reason}")
+    cause = Refusal(f"{reply.status} {reason}", _contact_errors(reply))
     if reply.status == 401:
         raise NeedsReauth(f"{call.peer} no longer accepts the sign-in.") from cause
     if reply.status == 403:
@@ -357,7 +364,7 @@ def _refuse_missing(call: Call, cause: Refusal) -> NoReturn:
 
 def _refuse_request(call: Call, reason: str, cause: Refusal) -> NoReturn:
     """Translate a 400 that means more than that the request was wrong, each as its method's description says."""
-    if call.name == "people.people.updateContact" and reason == "FAILED_PRECONDITION":
+    if call.name in ("people.people.updateContact", "people.people.batchUpdateContacts") and reason == "FAILED_PRECONDITION":
         raise Conflict("The contact was changed by somebody else.") from cause
     if call.name == "people.people.connections.list" and re.search("[?&](syncToken|pageToken)=", call.url):
         raise CursorExpired(f"{call.peer} no longer knows what changed since then.") from cause  # a token it cannot read
@@ -388,6 +395,13 @@ def _reason(reply: Reply) -> str:
 
 def _dicts(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _contact_errors(reply: Reply) -> dict[str, int]:
+    """Return whom BatchCreateContactsErrorDetails or BatchUpdateContactsErrorDetails name, e.g. {"17": 3}."""
+    told = [one["contactErrors"] for one in _dicts(_error(reply).get("details")) if isinstance(one.get("contactErrors"), dict)]
+    statuses = {str(key): status for errors in told for key, status in errors.items() if isinstance(status, dict)}
+    return {key: code for key, status in statuses.items() if isinstance(code := status.get("code"), int)}
 
 
 def _text(reply: Reply) -> str:

@@ -8,8 +8,8 @@ A round goes through both at once, a page of each per call, until nothing is lef
 
 Mail begins with lists (`pages`) of what carries a label of the owner's in Inbox or Sent, and of what lies in *SAP E-Mails*, and
 goes on with the history since the moment before; `page` is the token with which a page of history without records ended. Lists
-and history name messages, which are `waiting` until they are read, for their time and labels. That costs ten times as much as a
-page of history (gmail.md 3.5), so a page tells `READS` at most.
+and history name messages, which are `waiting` until they are read, for their time, thread and labels. That costs ten times as
+much as a page of history (gmail.md 3.5), so a page tells `READS` at most.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Follower:
 
     def _read(self, refs: Sequence[str], labels: Mapping[str, str] | None, emails: str | None) -> list[MessageChange]:
         """Return those messages that are in a place of interest, as they are now; one that was deleted since is left out."""
-        api, fields = self._users.messages(), "id,labelIds,internalDate"
+        api, fields = self._users.messages(), "id,threadId,labelIds,internalDate"
         listing = [self._labels.listing()] if labels is None else []
         calls = [*listing, *(cast(Call, api.get(userId="me", id=ref, format="minimal", fields=fields)) for ref in refs)]
         replies = self._mail.exchange(calls)
@@ -178,7 +178,13 @@ class Follower:
         labels = labels if labels is not None else _checked(user_labels(answers.pop(0)), emails)
         places = ((message, place_of(message, emails)) for message in answers)
         return [
-            MessageChange(str(message["id"]), place, names_of(message, labels), received_at(message))
+            MessageChange(
+                ref=str(message["id"]),
+                place=place,
+                categories=names_of(message, labels),
+                received_at=received_at(message),
+                conversation=str(message.get("threadId", "")),
+            )
             for message, place in places
             if place is not None
         ]

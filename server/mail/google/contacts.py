@@ -10,7 +10,8 @@ company without a person's name gets none, since Google then shows the company a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from server.domain.contact import MAX_EMAILS, Contact, PostalAddress
@@ -26,6 +27,7 @@ FIELDS = ("addresses", "biographies", "emailAddresses", "names", "organizations"
 """The fields that hold what a `Contact` has."""
 
 PERSON_FIELDS = ",".join(sorted((*FIELDS, "clientData", "memberships", "metadata")))
+SOURCE = "READ_SOURCE_TYPE_CONTACT"  # not what a profile says of the person
 
 _PHONES = {"business_phone": "work", "mobile_phone": "mobile", "home_phone": "home", "fax": "workFax"}
 _PLACES = {"business_address": "work", "home_address": "home"}
@@ -68,6 +70,11 @@ def changed_fields(person: Person, contact: Contact) -> dict[str, list[Entry]]:
     return {field: entries for field, entries in wanted.items() if entries != _entries(person, field)}
 
 
+def filled(person: Person, changed: Mapping[str, list[Entry]], fields: Iterable[str]) -> dict[str, list[Entry]]:
+    """Return all of `fields` to be written, those that do not change as they are: Google clears one that is only named."""
+    return {field: changed.get(field, _entries(person, field)) for field in fields}
+
+
 def link_of(person: Person) -> str:
     return next((str(e.get("value", "")) for e in person.get("clientData", []) if e.get("key") == LINK_KEY), "")
 
@@ -100,6 +107,11 @@ def etag_of(person: Person) -> str:
     return str(source_of(person).get("etag") or person.get("etag", ""))
 
 
+def changed_at(person: Person) -> datetime | None:
+    told = source_of(person).get("updateTime")  # RFC 3339
+    return datetime.fromisoformat(told).astimezone(UTC) if told else None
+
+
 def item_of(person: Person, *, folders: Sequence[str], groups: Mapping[str, str]) -> ContactItem:
     """Return a person as a contact in the first of `folders` that it is in; one in none of them is in "My contacts".
 
@@ -114,6 +126,7 @@ def item_of(person: Person, *, folders: Sequence[str], groups: Mapping[str, str]
         contact=contact_of(person),
         categories=tuple(groups[name] for name in own if name in groups and name not in folders),
         link=link_of(person),
+        changed_at=changed_at(person),
     )
 
 

@@ -13,20 +13,25 @@ and that is not to be seen is Unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS, FolderId, MarkId, merged
 from server.errors import AlreadyExists, Conflict, CursorExpired, NotFound, SsiError, Transient, Unknown
-from server.mail import ContactItem, Folder, Gone, Marked
+from server.mail import ContactEdit, ContactItem, Folder, Gone, Marked, NewContact
+from server.mail.google import bulk
 from server.mail.google.calls import PEERS, Call, Calls, object_of, tried, unconfirmed
 from server.mail.google.contacts import (
     MY_CONTACTS,
     PERSON_FIELDS,
+    SOURCE,
+    Entry,
     Person,
     changed_fields,
+    contact_of,
     etag_of,
     groups_of,
     in_groups,
@@ -40,11 +45,13 @@ from server.mail.google.labels import same_names
 PEER = PEERS["people"]
 TRIES = 3  # of read and write, when others change the same thing
 PAGE = 1000  # contacts, or groups; the most there are on a page
+_IN_A_ROW_S = 15.0
+
 CONTACT_FOLDERS: tuple[FolderId, ...] = ("contacts", "accounts", "individual_customers")
 
 _REF = re.compile(r"people/(?!me\Z)[A-Za-z0-9_-]{1,128}\Z")
 _NOBODY = "people/c0"
-_ASKED = {"personFields": PERSON_FIELDS, "sources": "READ_SOURCE_TYPE_CONTACT"}  # not what a profile says of the person
+_ASKED = {"personFields": PERSON_FIELDS, "sources": SOURCE}
 
 Groups = Mapping[str, str]  # the owner's own, resource name -> name
 
@@ -67,6 +74,7 @@ class AddressBook:
         self._people = calls.service.people()
         self._groups = calls.service.contactGroups()
         self._folders: dict[FolderId, str] = {}
+        self._filled: tuple[str, dict[str, str], float] | None = None  # where many were created last: folder, groups, when
 
     def owner(self) -> tuple[str, str]:
         """Return the account's id and its owner's name, having tried to read and, in vain, to write."""
@@ -149,17 +157,23 @@ class AddressBook:
         return item_of(person, folders=self._ours(groups), groups=groups)
 
     def find(self, folder: str, link: str) -> ContactItem | None:
+        """Raises: NotFound for the folder."""
+        return self._found(folder, {link}).get(link)
+
+    def _found(self, folder: str, links: Set[str]) -> dict[str, ContactItem]:
         """Look through the contacts, those changed last first: of what was created just now the first page tells."""
+        found: dict[str, ContactItem] = {}
         token: str | None = None
         while True:
             groups, (page,) = self._with_groups(self._listing(pageToken=token, sortOrder="LAST_MODIFIED_DESCENDING"))
             _check_folders([folder], groups)
             for person in page.get("connections", []):
-                if link_of(person) == link and folder in groups_of(person):
-                    return item_of(person, folders=[folder, *self._ours(groups)], groups=groups)
+                link = link_of(person)
+                if link in links and link not in found and folder in groups_of(person):
+                    found[link] = item_of(person, folders=[folder, *self._ours(groups)], groups=groups)
             token = page.get("nextPageToken")
-            if token is None:
-                return None
+            if token is None or found.keys() == links:
+                return found
 
     def _listing(self, **options: Any) -> Call:
         given = {name: value for name, value in options.items() if value is not None}
@@ -171,30 +185,98 @@ class AddressBook:
         """Raises: what `Mailbox.create_contact` does."""
         groups, _answers = self._with_groups()
         _check_folders([folder], groups)
-        body = changed_fields({}, contact) | linked({}, link) | in_groups([MY_CONTACTS, folder])
         try:
-            person = self._confirmed(self._people.createContact(body=body, **_ASKED))
+            person = self._confirmed(self._people.createContact(body=_new(folder, contact, link), **_ASKED))
         except Unknown as error:
-            return self._made_in_the_dark(folder, link, error)
+            told = self._made_in_the_dark(folder, {link: error})[link]
+            if isinstance(told, Unknown):
+                raise told from told.__cause__
+            return told
         return item_of(person, folders=[folder, *self._ours(groups)], groups=groups)
 
-    def _made_in_the_dark(self, folder: str, link: str, error: Unknown) -> ContactItem:
+    def create_many(self, folder: str, new: Sequence[NewContact]) -> list[ContactItem | SsiError]:
+        """Raises: what `Mailbox.create_contacts` does."""
+        if not new:
+            return []
+        groups = self._groups_for_many(folder)
+        outcome = bulk.created(self._calls, {one.link: _new(folder, one.contact, one.link) for one in new})
+        self._filled = folder, groups, time.monotonic()
+        lost = {link: told for link, told in outcome.items() if isinstance(told, Unknown)}
+        found = self._made_in_the_dark(folder, lost) if lost else {}
+        folders = [folder, *self._ours(groups)]
+        made = {
+            link: told if isinstance(told, SsiError) else item_of(told, folders=folders, groups=groups)
+            for link, told in outcome.items()
+        }
+        return [(made | found)[one.link] for one in new]
+
+    def _groups_for_many(self, folder: str) -> dict[str, str]:
+        """Return the groups. Of those who fill a folder, one call after another, only the first has them read.
+
+        That Google refuses a group that was deleted since is enough; but who begins finds out by the reading, too, whether a
+        connection that was kept is still good, which a create must not. Raises: NotFound for the folder.
+        """
+        filled, self._filled = self._filled, None
+        if filled is not None and filled[0] == folder and time.monotonic() - filled[2] < _IN_A_ROW_S:
+            return filled[1]
+        groups, _answers = self._with_groups()
+        _check_folders([folder], groups)
+        return groups
+
+    def _made_in_the_dark(self, folder: str, lost: Mapping[str, Unknown]) -> dict[str, ContactItem | Unknown]:
+        """Return, by link, those that were made although nobody said so; of the others, that nobody knows."""
         try:
-            found = self.find(folder, link)
+            return {**lost, **self._found(folder, lost.keys())}
         except SsiError as cause:  # whatever it is, what counts is that the contact may have been made
-            raise unconfirmed(PEER) from cause
-        if found is None:
-            raise error
-        return found
+            error = unconfirmed(PEER)
+            error.__cause__ = cause
+            return dict.fromkeys(lost, error)
 
     def update(self, ref: str, contact: Contact, etag: str, link: str | None) -> ContactItem:
         """Raises: what `Mailbox.update_contact` does."""
+        return self._write(ref, etag, lambda person, groups: _changes(person, contact, link))
 
-        def wish(person: Person, groups: Groups) -> dict[str, Any]:
-            changed = changed_fields(person, contact)
-            return changed | ({} if link is None else linked({**person, **changed}, link))
+    def update_many(self, edits: Sequence[ContactEdit]) -> list[ContactItem | SsiError]:
+        """Raises: what `Mailbox.update_contacts` does."""
+        return [told for n in range(0, len(edits), bulk.MOST) for told in self._update_some(edits[n : n + bulk.MOST])]
 
-        return self._write(ref, etag, wish)
+    def _update_some(self, edits: Sequence[ContactEdit]) -> list[ContactItem | SsiError]:
+        """Do so with as many as one call takes; those of which the answer was lost are read again, and written if need be."""
+        outcome: dict[str, ContactItem | SsiError] = {}
+        wanted: dict[str, Contact] = {}
+        waiting = list(edits)
+        for _ in range(TRIES):
+            outcome |= self._update_once(waiting, wanted)
+            waiting = [edit for edit in waiting if isinstance(outcome[edit.ref], Unknown)]
+            if not waiting:
+                break
+        return [_settled(outcome[edit.ref]) for edit in edits]
+
+    def _update_once(self, edits: Sequence[ContactEdit], wanted: dict[str, Contact]) -> dict[str, ContactItem | SsiError]:
+        """Read contacts, and write what differs; `wanted` is what the edits made of those that were read before."""
+        outcome: dict[str, ContactItem | SsiError] = {}
+        changes: dict[str, tuple[Person, dict[str, list[Entry]]]] = {}
+        refs = [edit.ref for edit in edits if _REF.match(edit.ref)]
+        groups, answers = self._with_groups(*bulk.reading(self._calls, refs))
+        present = bulk.read(refs, answers)
+        for edit in edits:
+            person = present.get(edit.ref) or NotFound("The mailbox holds no such contact.")
+            if isinstance(person, SsiError):
+                outcome[edit.ref] = person
+                continue
+            is_unchanged = etag_of(person) == edit.etag
+            if is_unchanged and edit.ref not in wanted:
+                wanted[edit.ref] = edit.edit(contact_of(person))
+            fields = _changes(person, wanted[edit.ref], edit.link) if edit.ref in wanted else None
+            if fields == {}:
+                outcome[edit.ref] = self._item(person, groups)
+            elif fields is None or not is_unchanged:
+                outcome[edit.ref] = Conflict("The contact was changed by somebody else.")
+            else:
+                changes[edit.ref] = (person, fields)
+        for ref, told in bulk.updated(self._calls, changes).items():
+            outcome[ref] = told if isinstance(told, SsiError) else self._item(told, groups)
+        return outcome
 
     def move(self, ref: str, folder: str, etag: str) -> ContactItem:
         """Raises: what `Mailbox.move_contact` does."""
@@ -321,6 +403,26 @@ class AddressBook:
                 gone += [Gone(person["resourceName"], folder) for folder in ours if folder != present]
                 gone += [Gone(name, folder) for name in metadata.get("previousResourceNames", []) for folder in ours]
         return Page(tuple(contacts), tuple(gone), *_following(place, answer))
+
+
+def _new(folder: str, contact: Contact, link: str) -> dict[str, list[Entry]]:
+    """Return the body of a contact that is to be made."""
+    return changed_fields({}, contact) | linked({}, link) | in_groups([MY_CONTACTS, folder])
+
+
+def _changes(person: Person, contact: Contact, link: str | None) -> dict[str, list[Entry]]:
+    """Return the fields to write so that the person is as `contact`, and keeps this link if it is not None."""
+    changed = changed_fields(person, contact)
+    return changed | ({} if link is None else linked({**person, **changed}, link))
+
+
+def _settled(told: ContactItem | SsiError) -> ContactItem | SsiError:
+    """Return an outcome, of an update that was lost each time one that invites to try again."""
+    if not isinstance(told, Unknown):
+        return told
+    error = Transient(f"{PEER} did not confirm the contact.")
+    error.__cause__ = told
+    return error
 
 
 def _following(place: Mapping[str, str], answer: Mapping[str, Any]) -> tuple[dict[str, str], bool]:

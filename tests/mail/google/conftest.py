@@ -16,7 +16,7 @@ from simulator.google.mail import adopt
 from simulator.google.people import PeopleService, people_of
 from simulator.serving import Port
 from simulator.world import World
-from tests.mail.google.remote import GoogleRemote, MeddlingGateway, Tenant
+from tests.mail.google.remote import TOO_LARGE, GoogleRemote, MeddlingGateway, Tenant
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,11 @@ def remote(tenant: Tenant, people: PeopleService, world: World) -> GoogleRemote:
         updating_contact=":updateContact",
         moving_contact=":updateContact",
         deleting_contact=":deleteContact",
+        creating_contacts=":batchCreateContacts",
+        updating_contacts=":batchUpdateContacts",
+        requests_to_create=2,
+        requests_to_update=2,
+        refused=TOO_LARGE,
         book=people.book(world.people[0]),
     )
 

@@ -11,6 +11,7 @@ from server.mail import IdForm
 from server.mail.google.labels import COLORS
 from server.transport import Gateway, Reply
 from simulator.google.book import MY_CONTACTS, SYSTEM_GROUPS, AddressBook, groups_of, memberships
+from simulator.google.contacts import MOST_BYTES
 from simulator.google.identity import Grant
 from simulator.google.mail import gmail_id
 from simulator.world import Category, StoredMessage, World
@@ -62,6 +63,7 @@ def as_contact(content: dict[str, Any]) -> Contact:
     )
 
 
+TOO_LARGE = Contact(display_name="Refused", surname="Refused", notes="x" * MOST_BYTES)
 ADORNED = {"birthdays": [{"date": {"year": 1979, "month": 5, "day": 4}}], "nicknames": [{"value": "Countess"}]}
 PAGER = {"type": "pager", "value": "+44 20 7946 0099"}
 

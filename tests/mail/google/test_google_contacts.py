@@ -3,18 +3,21 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS, FolderId
-from server.errors import Conflict, RateLimited, Transient, Unknown
+from server.errors import Conflict, NotFound, RateLimited, Rejected, Transient, Unknown
+from server.mail import ContactEdit, ContactItem, NewContact
 from server.mail.google import GoogleMailbox
+from server.mail.google.contacts import changed_at
 from simulator.google.book import MY_CONTACTS, groups_of, memberships
 from simulator.google.people import PeopleService
-from tests.mail.contract_contacts import ADA, BOB, LINK, NAMES
+from tests.mail.contract_changes import Reader
+from tests.mail.contract_contacts import ADA, BOB, LINK, NAMES, after_reading, items_of, louder, people
 from tests.mail.google.remote import GoogleRemote
 
 ROUNDS = 100
@@ -49,7 +52,58 @@ def test_each_question_takes_few_requests(mailbox: GoogleMailbox, remote: Google
     assert [after - before for before, after in pairwise(seen)] == [2, 1, 2, 2, 2]
 
 
+@pytest.mark.soak
+def test_4500_contacts_are_created_in_24_requests_and_a_round_without_changes_takes_two(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folders: dict[FolderId, str]
+) -> None:
+    reader = Reader(mailbox, folders)
+    before = remote.requests()
+    made = items_of(mailbox.create_contacts(folders["contacts"], people(4_500)))
+    assert remote.requests() - before == 1 + 23  # the groups; 200 with each
+    assert len(remote.contacts(folders["contacts"])) == len({item.ref for item in made}) == 4_500
+    assert {contact.ref for contact in reader.round().contacts} == {item.ref for item in made}
+    before = remote.requests()
+    reader.round()
+    assert remote.requests() - before == 2
+
+
+def test_450_contacts_are_created_in_four_requests_and_changed_in_six(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str
+) -> None:
+    before = remote.requests()
+    made = items_of(mailbox.create_contacts(folder, people(450)))
+    assert remote.requests() - before == 1 + 3  # the groups; 200 with each
+    before = remote.requests()
+    changed = items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in made]))
+    assert remote.requests() - before == 3 * 2  # 200 are read, then written
+    assert [item.contact for item in changed] == [replace(item.contact, notes="!") for item in made]
+
+
 # Values
+
+
+def test_what_changes_of_one_is_left_alone_of_the_others_that_are_written_with_it(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str
+) -> None:
+    refs = [remote.put_contact(folder, ADA, link=f"link {n}") for n in range(3)]
+    emails = [{"value": "b@example.com"}, {"value": "a@example.com", "metadata": {"sourcePrimary": True}}]
+    for ref in refs:
+        remote.adorn(ref)
+        remote.put(ref, emailAddresses=emails)
+    items = [mailbox.contact(ref) for ref in refs]
+    before = {ref: remote.book.contacts[ref].content for ref in refs}
+    edits = [
+        ContactEdit(items[0].ref, items[0].etag, louder),
+        ContactEdit(items[1].ref, items[1].etag, lambda contact: replace(contact, given_name="", emails=("c@example.com",))),
+        ContactEdit(items[2].ref, items[2].etag, lambda contact: contact, link="new"),
+    ]
+    items_of(mailbox.update_contacts(edits))
+    changed = []
+    for ref in refs:
+        now = remote.book.contacts[ref].content
+        changed.append({field for field in before[ref].keys() | now.keys() if before[ref].get(field) != now.get(field)})
+        assert remote.is_adorned(ref)
+    assert changed == [{"biographies"}, {"names", "emailAddresses"}, {"clientData"}]
 
 
 def test_what_a_contact_of_ours_has_no_place_for_stays(mailbox: GoogleMailbox, remote: GoogleRemote, folder: str) -> None:
@@ -129,6 +183,15 @@ def test_a_middle_name_stays_when_a_part_of_the_name_changes(mailbox: GoogleMail
     assert (kept["givenName"], kept["middleName"], kept["familyName"]) == ("Augusta", "King", "Byron")
 
 
+def test_when_a_contact_was_changed_is_not_when_the_profile_was_that_google_linked_it_with() -> None:
+    sources = [
+        {"type": "PROFILE", "updateTime": "2026-11-23T09:00:00Z"},
+        {"type": "CONTACT", "updateTime": "2026-11-20T08:00:00.123456789Z"},
+    ]
+    assert changed_at({"metadata": {"sources": sources}}) == datetime(2026, 11, 20, 8, 0, 0, 123456, UTC)
+    assert changed_at({"metadata": {"sources": sources[:1]}}) is None
+
+
 # Groups
 
 
@@ -188,6 +251,79 @@ def test_a_group_deleted_in_the_middle_of_marking_is_made_anew(
     assert groups[NAMES["saved"]] not in remote.groups
 
 
+# Some of many that fail
+
+
+@pytest.mark.parametrize(("is_named", "most"), [(True, 5), (False, 35)])
+def test_those_that_google_refuses_are_told_and_the_others_are_created(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str, is_named: bool, most: int
+) -> None:
+    if not is_named:
+        remote.fail("unnamed", times=None)
+    new = people(250)
+    for number in (199, 249):
+        new[number] = replace(new[number], contact=remote.refused)
+    before = remote.requests()
+    outcome = mailbox.create_contacts(folder, new)
+    assert remote.requests() - before <= most
+    assert [n for n, told in enumerate(outcome) if isinstance(told, Rejected)] == [199, 249]
+    items = [told for told in outcome if isinstance(told, ContactItem)]
+    assert [(item.contact, item.link) for item in items] == [(one.contact, one.link) for one in new if one.contact.emails]
+    assert remote.contacts(folder) == {item.ref: item.contact for item in items}
+
+
+@pytest.mark.parametrize(("is_named", "most"), [(True, 3), (False, 16)])
+def test_those_that_somebody_changed_or_google_refuses_are_told_and_the_others_are_updated(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str, is_named: bool, most: int
+) -> None:
+    if not is_named:
+        remote.fail("unnamed", times=None)
+    made = items_of(mailbox.create_contacts(folder, people(6)))
+    edit = after_reading(lambda: (remote.change_contact(made[2].ref, notes="Theirs"), remote.drop_contact(made[4].ref)))
+    edits = [ContactEdit(item.ref, item.etag, edit) for item in made]
+    edits[3] = replace(edits[3], edit=lambda _: remote.refused)
+    before = remote.requests()
+    outcome = mailbox.update_contacts(edits)
+    assert remote.requests() - before <= most
+    assert [type(told) for told in outcome] == [ContactItem, ContactItem, Conflict, Rejected, NotFound, ContactItem]
+    assert [contact.notes for contact in remote.contacts(folder).values()] == ["!", "!", "Theirs", "", "!"]
+
+
+def test_a_contact_that_was_written_but_is_not_shown_is_looked_for(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str
+) -> None:
+    remote.fail("unshown", match=":batchCreateContacts")
+    made = items_of(mailbox.create_contacts(folder, people(3)))
+    assert remote.contacts(folder) == {item.ref: item.contact for item in made}
+    remote.fail("unshown", match=":batchUpdateContacts")
+    changed = items_of(mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in made]))
+    assert [item.contact.notes for item in changed] == ["!"] * 3
+    remote.fail("unshown", match=":batchGet")
+    outcome = mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in changed])
+    assert [type(told) for told in outcome] == [Transient, ContactItem, ContactItem]
+    assert [contact.notes for contact in remote.contacts(folder).values()] == ["!", "!!", "!!"]
+
+
+def test_an_update_of_many_that_is_never_confirmed_can_be_tried_again(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str
+) -> None:
+    made = items_of(mailbox.create_contacts(folder, people(2)))
+    remote.fail("drop", match=":batchUpdateContacts", times=None)
+    outcome = mailbox.update_contacts([ContactEdit(item.ref, item.etag, louder) for item in made])
+    assert [type(told) for told in outcome] == [Transient, Transient]
+    assert remote.contacts(folder) == {item.ref: item.contact for item in made}
+
+
+def test_a_group_that_is_deleted_before_many_are_created_raises_not_found(
+    meddling: Callable[..., GoogleMailbox], remote: GoogleRemote
+) -> None:
+    mailbox = meddling(":batchCreateContacts", lambda: remote.delete_folder(folder))
+    folder = mailbox.ensure_folders(FOLDERS)["contacts"].ref
+    with pytest.raises(NotFound):
+        mailbox.create_contacts(folder, people(3))
+    assert all(item.is_deleted for item in remote.book.contacts.values())
+
+
 # Writers that meet
 
 
@@ -236,7 +372,8 @@ def test_the_writes_of_a_mailbox_go_one_after_another(
     people.write_s = 0.02
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: mailbox.create_contact(folder, BOB, link=str(n)), range(8)))
-    assert len(remote.contacts(folder)) == 8
+        list(pool.map(lambda n: items_of(mailbox.create_contacts(folder, [NewContact(ADA, f"link {n}")])), range(8)))
+    assert len(remote.contacts(folder)) == 16
     assert 409 not in {access.status for access in remote.world.requests("google")}
 
 
@@ -267,6 +404,29 @@ def test_a_contact_that_google_does_not_show_yet_is_not_made_twice(
     found = mailbox.find_contact(folder, LINK)
     assert found is not None
     assert remote.contacts(folder) == {found.ref: ADA}
+
+
+def test_many_contacts_that_google_does_not_show_yet_are_not_made_twice(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str, forward: Callable[..., None]
+) -> None:
+    remote.book.delay = timedelta(minutes=5)
+    remote.fail("acted_drop", match=":batchCreateContacts")
+    new = people(250)
+    outcome = mailbox.create_contacts(folder, new)
+    assert [type(told) for told in outcome] == [Unknown] * 200 + [ContactItem] * 50
+    assert len(remote.contacts(folder)) == 250
+    forward(minutes=6)
+    assert all(mailbox.find_contact(folder, one.link) for one in (new[0], new[199]))
+
+
+def test_many_of_which_the_answer_was_lost_are_found_by_one_look(
+    mailbox: GoogleMailbox, remote: GoogleRemote, folder: str
+) -> None:
+    remote.fail("acted_drop", match=":batchCreateContacts", times=2)
+    before = remote.requests()
+    made = items_of(mailbox.create_contacts(folder, people(450)))
+    assert remote.requests() - before == 1 + 3 + 1
+    assert remote.contacts(folder) == {item.ref: item.contact for item in made}
 
 
 @pytest.mark.parametrize("kind", ["html", "rateLimitExceeded"])
