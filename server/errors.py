@@ -14,10 +14,13 @@
     └── Forbidden            this caller may not; the web layer answers 404 where existence is secret
 
 Anything else that is raised is a fault of ours: it propagates, is logged once and becomes a 500 or a failed job.
-Messages are for people: one sentence, without content of mails or records, without secrets.
+Messages are for people: one sentence, without secrets. Of content they hold what was refused, if anything: they are shown, and
+stored only sealed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class SsiError(Exception):
@@ -27,7 +30,8 @@ class SsiError(Exception):
 class Transient(SsiError):
     """The peer could not answer now and did not act (or acting twice is harmless).
 
-    `code` is "certificate" when it was not asked because its certificate is not trusted, else "".
+    `code` is "certificate" when it was not asked because its certificate is not trusted, "locked" when somebody else is
+    changing what is to be changed, else "".
     """
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None, code: str = "") -> None:
@@ -75,11 +79,17 @@ class AlreadyExists(Conflict):
 
 
 class Rejected(SsiError):
-    """The peer refuses this item for good; `reason` is the peer's or our own sentence, safe to show."""
+    """The peer refuses this item for good; `reason` is the peer's or our own sentence, safe to show, but it may quote content.
 
-    def __init__(self, reason: str) -> None:
+    One of ours has a `code`, by which it is known in every language, and `facts` that it is filled in with: see
+    `server.domain.sentences`. A peer's has none.
+    """
+
+    def __init__(self, reason: str, *, code: str = "", facts: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.code = code
+        self.facts = facts or {}
 
 
 class InvalidInput(SsiError):

@@ -9,10 +9,10 @@ Transient; the rest is listed per method.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from server.c4c.codes import CODE_LISTS, Codes
 from server.c4c.edm import Row, any_of, as_text, as_time, can_ask_for, equals, moment
@@ -38,6 +38,8 @@ from server.c4c.mapping import (
     record,
 )
 from server.c4c.odata import Answers, ODataClient, Read, Result, Write, entity
+from server.c4c.pages import ORDER, Position, object_id
+from server.c4c.people import People, PeoplePage
 from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef, RecordType
 from server.errors import Forbidden, InvalidInput, NotFound, Transient, Unknown
 
@@ -56,6 +58,8 @@ __all__ = [
     "LinkType",
     "Me",
     "ODataClient",
+    "People",
+    "PeoplePage",
     "Question",
 ]
 
@@ -63,6 +67,8 @@ Asked = RecordType | Literal["employee", "activity"]
 """What a part of a lookup was about."""
 
 _ADDRESSED: tuple[RecordType, ...] = ("contact", "individual_customer", "account", "lead")
+T = TypeVar("T")
+
 _BATCH_SIZE = 50  # SAP's advice for reads in one batch (c4c-odata.md, S14)
 _LONGEST_URL = 1500  # characters; C4C has a limit and does not name it (S1), so longer questions go into a batch
 
@@ -143,6 +149,8 @@ class C4C:
 
     `record_url` builds links (see DeepLinks). With `parallel` lookups ask in up to as many GETs at a time as the client's
     pool has threads, instead of one $batch; which is faster is not known (c4c-odata.md section 5).
+
+    `people` is what mirroring reads and writes.
     """
 
     def __init__(self, odata: ODataClient, *, codes: Codes, record_url: RecordUrl, parallel: bool = False) -> None:
@@ -150,6 +158,7 @@ class C4C:
         self._codes = codes
         self._url = record_url
         self._parallel = parallel
+        self.people = People(odata)
 
     # --- lookup ---
 
@@ -245,6 +254,14 @@ class C4C:
             raise NotFound("SAP Cloud for Customer does not have this activity.")
         return activity(rows[0], self._codes, self._url)
 
+    def gone(self, activity_ids: Collection[str]) -> set[str]:
+        """Return those of the activities that C4C says it does not have, or not for this user. A batch for each few."""
+        missing: set[str] = set()
+        for some in _chunks(list(activity_ids), _BATCH_SIZE):
+            answers = self._ask([Read("EMailCollection", key=one, select=("ObjectID",)) for one in some])
+            missing |= {one for one, result in zip(some, answers.results, strict=True) if isinstance(result.error, NotFound)}
+        return missing
+
     def attachment_names(self, activity_id: str) -> set[str]:
         """Return the names of the files that the activity has. Their content is left out by $select [S5]."""
         read = Read(
@@ -317,22 +334,18 @@ class C4C:
         shape = SHAPES[type]
         if not shape.address:
             raise InvalidInput("type", "has no e-mail address")
-        start, skip = (since, 0) if after is None else _position(after)
+        at = Position(since) if after is None else Position.read(after)
         read = Read(
             shape.entity_set,
-            filter="" if start is None else f"EntityLastChangedOn ge {moment(start)}",
+            filter="" if at.start is None else f"EntityLastChangedOn ge {moment(at.start)}",
             select=("ObjectID", shape.address, "EntityLastChangedOn"),
-            orderby="EntityLastChangedOn,ObjectID",
+            orderby=ORDER,
             top=page,
-            skip=skip,
+            skip=at.seen,
         )
         rows = self._odata.ask(read).rows
-        changed = [as_time(row.get("EntityLastChangedOn")) for row in rows]
-        listed = zip(rows, changed, strict=True)
-        return AddressPage(
-            tuple((as_text(row.get("ObjectID")).upper(), as_text(row.get(shape.address)), at) for row, at in listed),
-            _cursor(start, skip, changed),
-        )
+        found = ((object_id(row), as_text(row.get(shape.address)), as_time(row.get("EntityLastChangedOn"))) for row in rows)
+        return AddressPage(tuple(found), at.behind(rows).cursor)
 
     # --- inside ---
 
@@ -482,28 +495,6 @@ def _normal(ref: RecordRef) -> RecordRef:
     return RecordRef(ref.type, ref.id.upper())
 
 
-def _chunks(parts: Sequence[_Part], size: int) -> Iterator[Sequence[_Part]]:
+def _chunks(parts: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(parts), size):
         yield parts[start : start + size]
-
-
-# --- the cursor of the spelling index -------------------------------------------------------------------------------------
-
-
-def _cursor(start: datetime | None, skip: int, changed: Sequence[datetime | None]) -> str:
-    """Return where the next page begins: at the last row's time, behind the rows of that time that were seen.
-
-    A plain $skip over the whole list would lose rows, because a record that changes meanwhile moves to its end.
-    """
-    last = changed[-1] if changed else None
-    if last is None or (last == start and changed[0] == last):
-        return f"{start.isoformat() if start else ''}|{skip + len(changed)}"
-    return f"{last.isoformat()}|{sum(at == last for at in changed)}"
-
-
-def _position(cursor: str) -> tuple[datetime | None, int]:
-    start, bar, skip = cursor.partition("|")
-    moment_read = as_time(start)
-    if not bar or not skip.isdecimal() or (start and moment_read is None):
-        raise InvalidInput("after", "is not a cursor of this list")
-    return moment_read, int(skip)

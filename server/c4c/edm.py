@@ -6,6 +6,7 @@ Facts and their source keys: c4c-odata.md section 1. What a value means is `mapp
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,19 @@ def moment(value: datetime) -> str:
 
 def equals(name: str, value: str) -> str:
     return f"{name} eq {text(value)}"
+
+
+def like(name: str, pattern: str) -> str:
+    """Return a comparison in which `*` stands for any text, also where it was meant as itself: look at what comes back.
+
+    Raises: InvalidInput for control characters.
+    """
+    return f"{name} eq " + "*".join(text(part)[1:-1] for part in pattern.split("*")).join("''")
+
+
+def guid(digits: str) -> str:
+    """Return 32 hex digits as Edm.Guid is written, upper case with dashes [S1]. Raises: ValueError."""
+    return str(uuid.UUID(digits)).upper()
 
 
 def any_of(name: str, values: Iterable[str]) -> str:

@@ -448,15 +448,15 @@ def one_line(text: str) -> str:
 
 def shortened(text: str, limit: int) -> str:
     """Cut to `limit` UTF-16 units, C4C's measure [inferred], ending in an ellipsis so that the cut can be seen."""
-    if _units(text) <= limit:
+    if units(text) <= limit:
         return text
     kept = text[: limit - 1]
-    while _units(kept) > limit - 1:
+    while units(kept) > limit - 1:
         kept = kept[:-1]
     return kept.rstrip() + "…"
 
 
-def _units(text: str) -> int:
+def units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 

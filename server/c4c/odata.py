@@ -44,6 +44,7 @@ class Result:
 
     rows: tuple[Row, ...] = ()
     next: str | None = None  # where the next page is, relative to the service root
+    count: int | None = None  # of all rows of the list, if it was asked for
     error: SsiError | None = None
 
     def or_raise(self) -> Result:
@@ -76,6 +77,7 @@ class Read:
     skip: int | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)  # of a function import: name -> literal
     texts: bool = False
+    count: bool = False  # of all rows, whatever `top` and `skip` say
 
     @property
     def target(self) -> str:
@@ -87,6 +89,7 @@ class Read:
             "$orderby": self.orderby,
             "$top": "" if self.top is None else str(self.top),
             "$skip": "" if not self.skip else str(self.skip),
+            "$inlinecount": "allpages" if self.count else "",
             "$format": "json",  # the default is Atom [S1]
         }
         given = {**self.parameters, **options}
@@ -335,11 +338,12 @@ class ODataClient:
         rows = found if isinstance(found, list) else [found]
         if not all(isinstance(row, dict) for row in rows):
             return _unreadable(changes=changes)
-        following = data.get("__next") if isinstance(data, dict) else None
+        following, counted = (data.get("__next"), data.get("__count")) if isinstance(data, dict) else (None, None)
+        count = int(counted) if isinstance(counted, str) and counted.isdecimal() else None  # a text [S1]
         if not isinstance(following, str):
-            return Result(tuple(rows))
+            return Result(tuple(rows), count=count)
         target = self._relative(following)
-        return Result(tuple(rows), target) if target is not None else _unreadable(changes=changes)
+        return Result(tuple(rows), target, count) if target is not None else _unreadable(changes=changes)
 
     def _relative(self, url: str) -> str | None:
         """Return a next link relative to the service root, None if it leads out of it; its host does not count."""
@@ -476,7 +480,7 @@ def _error(reply: Reply, *, changes: bool) -> SsiError | None:
         sentence = said or f"{PEER} does not allow this."
         return Rejected(sentence) if changes else Forbidden(sentence, code="c4c_forbidden")
     if _LOCKED.search(said):
-        return Transient(f"Somebody else is changing the record in {PEER}.", retry_after_s=2.0)
+        return Transient(f"Somebody else is changing the record in {PEER}.", retry_after_s=2.0, code="locked")
     if status == 404:
         return NotFound(f"{PEER} does not have this record.")
     if status in (409, 412):

@@ -10,6 +10,7 @@ Faults of its own, beside those of `simulator.serving`:
     locked       a write is refused because another user holds the record
     silent_empty a list with an `or` in its $filter comes back empty (S5)
     index_delay  an EMail that is created is missing for `seconds` from lists and CheckEmailByGroupwareID, not when read by key
+    moved        after a list was read, also by a part of a batch, somebody changes the first record that it showed
     part_status  a single OData request, also one inside a batch, is answered with `status`
 For the faults that concern single requests, `match` sees the path of the part.
 """

@@ -17,7 +17,19 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from simulator.c4c.query import ODataError, guid, moment
-from simulator.c4c.records import CHANGED, CHANGED_BY, CREATED, CREATED_BY, FIRST_NUMBERS, MIRROR, RELATIONS, Records, etag
+from simulator.c4c.records import (
+    CHANGED,
+    CHANGED_BY,
+    CREATED,
+    CREATED_BY,
+    FIRST_NUMBERS,
+    MIRROR,
+    REGION,
+    RELATIONS,
+    Records,
+    display_name,
+    etag,
+)
 from simulator.c4c.schema import BTD_SETS, EntityType, Navigation, Property, codes, contextual_codes, schema
 from simulator.world import Row, World
 
@@ -33,6 +45,8 @@ _CREATED_AS = {
     "CorporateAccount": {"LifeCycleStatusCode": "2"},
     "IndividualCustomer": {"LifeCycleStatusCode": "2"},
 }
+_NO_ACCOUNT: Row = {"AccountFormattedName": None, "AccountUUID": None}
+_SHOWN_NAMES = {"Contact": "Name", "IndividualCustomer": "FormattedName", "CorporateAccount": "BusinessPartnerFormattedName"}
 _WORKPLACE = ("Email", "Phone", "Mobile", "Fax", "JobTitle", "Department", "DepartmentCode", "FunctionCode")
 
 
@@ -62,8 +76,9 @@ class Changes:
             parent = parent or self._parent_of(entity_type, values)
             self._lock(parent["ObjectID"])
             values["ParentObjectID"] = parent["ObjectID"]
-        row: Row = {"ObjectID": self._crm.new_object_id(), **_CREATED_AS.get(entity_type.name, {}), **values}
+        row: Row = {"ObjectID": self._object_id(entity_type, values), **_CREATED_AS.get(entity_type.name, {}), **values}
         self._number(entity_type, row)
+        _keep_region(row, values)
         self._check_row(entity_type, row, set(values))
         self._stamp(entity_type, row, created=True)
         self._insert(entity_set, row)
@@ -95,7 +110,8 @@ class Changes:
         values = self._changed_values(entity_type, row, body)
         if replace:
             values = {p.name: values.get(p.name) for p in entity_type.properties.values() if p.updatable}
-        changed = {**row, **values, **main}
+        changed = {**row, **values, **main, **_renamed(entity_type, row, values)}
+        _keep_region(changed, values)
         self._check_mandatory(entity_type, changed)
         self._check_row(entity_type, changed, set(values))
         self._stamp(entity_type, changed, created=False)
@@ -123,6 +139,12 @@ class Changes:
         self._happened("delete", entity_type, row)
         if entity_type.parent:
             self._touch_header(entity_type, row)
+
+    def touch(self, entity_type: EntityType, row: Row) -> None:
+        """Change a row's times as if somebody else had changed it right now."""
+        changed = dict(row)
+        self._stamp(entity_type, changed, created=False)
+        self._replace(row, changed)
 
     def commit(self) -> None:
         """Make what was written since the last commit final and tell the World's log."""
@@ -225,6 +247,13 @@ class Changes:
                 raise ODataError(f"{parent.name} {number} does not exist", 404)
         raise ODataError(f"Property 'ParentObjectID' of entity type '{entity_type.name}' is mandatory")
 
+    def _object_id(self, entity_type: EntityType, values: Row) -> str:
+        """The ObjectID of a new row: the digits of the UUID, where the caller gave one."""
+        given = str(values.get("UUID") or "").replace("-", "") if "UUID" in entity_type.properties else ""
+        if given and any(given in (row["ObjectID"], _digits(row)) for row in self._crm.rows(entity_type.entity_set).values()):
+            raise ODataError(f"{entity_type.name} with UUID {values['UUID']} already exists")
+        return given or self._crm.new_object_id()
+
     def _number(self, entity_type: EntityType, row: Row) -> None:
         name = entity_type.human_id
         if not name:
@@ -276,7 +305,11 @@ class Changes:
     def _relate(self, entity_set: str, row: Row) -> None:
         """Keep a contact's main account and its relation to it the same fact."""
         relations, contacts = self._crm.rows(RELATIONS), self._crm.rows("ContactCollection")
-        if entity_set == "ContactCollection" and row.get("AccountID"):
+        if entity_set == "ContactCollection" and not row.get("AccountID"):
+            for relation in self._crm.children(RELATIONS, row["ObjectID"]):
+                if relation.get("ReverseMainIndicator"):
+                    self._replace(relation, {**relation, "ReverseMainIndicator": False})
+        elif entity_set == "ContactCollection":
             mine = self._crm.children(RELATIONS, row["ObjectID"])
             main = next((r for r in mine if r.get("AccountID") == row["AccountID"]), None)
             if main is None:
@@ -292,7 +325,7 @@ class Changes:
         elif entity_set == RELATIONS and row["ObjectID"] in relations and row.get("ReverseMainIndicator"):
             contact = contacts.get(row.get("ParentObjectID") or "")
             if contact is not None and contact.get("AccountID") != row.get("AccountID"):
-                self._replace(contact, {**contact, "AccountID": row.get("AccountID")})
+                self._replace(contact, {**contact, "AccountID": row.get("AccountID"), **_NO_ACCOUNT})
 
     def _insert(self, entity_set: str, row: Row) -> None:
         rows = self._crm.rows(entity_set)
@@ -326,6 +359,21 @@ class Changes:
         if "GroupwareItemID" in entity_type.properties:
             detail["groupware_item_id"] = row.get("GroupwareItemID", "")
         self._events.append((kind, detail))
+
+
+def _digits(row: Row) -> str:
+    return str(row.get("UUID") or "").replace("-", "")
+
+
+def _renamed(entity_type: EntityType, row: Row, values: Row) -> Row:
+    """What C4C derives and the demo data keep beside it, where what it is derived from changes."""
+    renamed: Row = {}
+    shown = _SHOWN_NAMES.get(entity_type.name, "")
+    if row.get(shown):
+        renamed[shown] = display_name({**row, **values, shown: ""})
+    if entity_type.name == "Contact" and values.get("AccountID", row.get("AccountID")) != row.get("AccountID"):
+        renamed |= {name: None for name in _NO_ACCOUNT if name not in values}
+    return renamed
 
 
 def edm_value(prop: Property, sent: Any) -> Any:
@@ -395,6 +443,19 @@ def _check_code(prop: Property, value: str, values: Row) -> None:
         listed = codes(prop.code_list)
     if listed and value not in listed:
         raise ODataError(f"Code {value} is not valid for property '{prop.name}'")
+
+
+def _keep_region(row: Row, sent: Row) -> None:
+    """Keep a contact's region one fact: a code of the country's list, or a text that none of them has [inferred]."""
+    code = REGION.removesuffix("TextUpdatable")
+    if REGION in sent:
+        listed = contextual_codes(f"Contact{code}Collection").get(row.get("BusinessAddressCountryCode") or "", {})
+        wanted = str(sent[REGION] or "").casefold()
+        row[code] = next((one for one, text in listed.items() if text.casefold() == wanted), "")
+        if row[code]:
+            row[REGION] = ""
+    elif code in sent:
+        row[REGION] = ""
 
 
 def _names_party(entity_type: EntityType, name: str) -> bool:

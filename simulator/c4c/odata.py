@@ -111,7 +111,7 @@ class Service:
         fault = self._world.take_fault("c4c", method, line, frozenset({"part_status"})) if self._world.faults else None
         if fault is not None:
             after = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
-            raise ODataError("The request could not be processed", fault.status, after)
+            raise ODataError(fault.says or "The request could not be processed", fault.status, after)
 
     # -- reading
 
@@ -137,7 +137,12 @@ class Service:
         return self._collection(target, query, options, path, shape)
 
     def _collection(self, target: _Target, query: Query, options: list[tuple[str, str]], path: str, shape: Shape) -> Reply:
-        found = self._found(target, query, path)
+        asked = (path, *(text for name, text in options if name in ("$filter", "$orderby", "$search")))
+        found = self.records.lists.get(asked)
+        if found is None:
+            found = self._found(target, query, path)
+        if query.order and not query.has_or:
+            self.records.lists[asked] = found
         window = found[query.skip :] if query.top is None else found[query.skip : query.skip + query.top]
         size = PAGE_EXPANDED if query.expand else PAGE
         start = query.skip_token - 1
@@ -149,7 +154,10 @@ class Service:
             next_url = f"{self._root}{path}?{urllib.parse.urlencode(kept, safe='$', quote_via=urllib.parse.quote)}"
         renderer = Renderer(self.records, shape, query.select, query.expand)
         count = len(found) if query.count else None
-        return _ok(shape.content_type, renderer.collection(target.entity_set, page, count=count, next_url=next_url))
+        body = renderer.collection(target.entity_set, page, count=count, next_url=next_url)
+        if page and self._world.faults and self._world.take_fault("c4c", "GET", SERVICE + path, frozenset({"moved"})):
+            self.changes.touch(target.entity_type, page[0])
+        return _ok(shape.content_type, body)
 
     def _found(self, target: _Target, query: Query, path: str) -> list[Row]:
         """The rows that match, ordered as asked; without $orderby in an order that changes with every read."""

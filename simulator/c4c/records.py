@@ -23,10 +23,12 @@ from simulator.c4c.schema import EntityType, Navigation, Property, codes, contex
 from simulator.world import Person, Row, World
 
 RELATIONS = "ContactIsContactPersonForCollection"
+REGION = "BusinessAddressStateCodeTextUpdatable"
 MIRROR = "CorporateAccountHasContactPersonCollection"
 FIRST_NUMBERS = {"CorporateAccount": 1_000_000, "Contact": 1_100_000, "IndividualCustomer": 1_200_000}
 """Business partners of all kinds share one range of numbers."""
 
+_NAME_PARTS = ("Name", "AdditionalName", "AdditionalName2", "AdditionalName3")
 CREATED = {"CreationDateTime", "CreatedOn", "CreationOn", "CreationDate", "ReportedDate", "ReportedDateTime"}
 CHANGED = {"ChangedOn", "EntityLastChangedOn", "LastChangeDateTime", "LastUpdatedOn", "UpdatedOn", "UserChangedOn", "ETag"}
 CREATED_BY = {"CreatedBy", "CreatedByFormattedName", "UserCreatedBy"}
@@ -114,6 +116,7 @@ class Records:
         self._parties: dict[str, tuple[str, str, Row]] | None = None
         self._indexes: dict[tuple[str, str], dict[Any, list[Row]]] = {}
         self._getters: dict[tuple[str, str], Callable[[Row], Any]] = {}
+        self.lists: dict[tuple[str, ...], list[Row]] = {}  # what was asked for -> the rows in order, for other parts of a batch
         self._staff()
 
     def all(self, entity_set: str) -> list[Row]:
@@ -178,6 +181,7 @@ class Records:
         """Call it when rows change: lookups are remembered for the length of a request."""
         self._parties = None
         self._indexes.clear()
+        self.lists.clear()
 
     def is_parent_number(self, entity_type: EntityType, prop: Property) -> bool:
         """Whether a child's property holds its parent's number."""
@@ -218,6 +222,8 @@ class Records:
         name, properties = prop.name, entity_type.properties
         if prop.text_of:
             return self._described(entity_type, properties[prop.text_of])
+        if name == REGION:
+            return self._described(entity_type, properties[name.removesuffix("TextUpdatable")])
         if entity_type.parent and prop.max_length and self.is_parent_number(entity_type, prop):
             return lambda row: self._parent_number(entity_type, row)
         if name in ("UUID", f"{entity_type.name}UUID") or (name == "EmployeeUUID" and entity_type.name != "BusinessUser"):
@@ -285,7 +291,7 @@ def display_name(row: Row) -> str:
     if row.get("BusinessPartnerFormattedName"):
         return str(row["BusinessPartnerFormattedName"])
     person = " ".join(part for part in (row.get("FirstName"), row.get("LastName")) if part)
-    return person or str(row.get("Name") or "")
+    return person or " ".join(str(row[name]) for name in _NAME_PARTS if row.get(name))
 
 
 def _employ(world: World, person: Person, partner: str) -> None:

@@ -757,6 +757,60 @@ def test_a_contact_person_can_be_added_from_the_accounts_side(ada: Caller, world
     assert not world.crm.children("ContactIsContactPersonForCollection", crowd[0]["ObjectID"])
 
 
+def test_a_uuid_of_the_callers_is_kept_is_the_object_id_and_is_taken_once(ada: Caller) -> None:
+    uuid = "0A1B2C3D-0000-4000-8000-0123456789AB"
+    made = ada.create("CorporateAccountCollection", Name="Mine", RoleCode="CRM000", UUID=uuid.lower())
+    assert (made["UUID"], made["ObjectID"]) == (uuid, uuid.replace("-", ""))
+    assert [row["Name"] for row in ada.rows("CorporateAccountCollection", filter_=f"UUID eq guid'{uuid}'")] == ["Mine"]
+    again = ada.send("POST", "CorporateAccountCollection", {"Name": "Again", "RoleCode": "CRM000", "UUID": uuid})
+    assert (again.status_code, "already exists" in message(again)) == (400, True)
+    contact = ada.send("POST", "ContactCollection", {"LastName": "x", "ContactUUID": uuid})
+    assert "not creatable" in message(contact)
+
+
+def test_a_region_of_a_contact_is_a_code_or_else_a_text(ada: Caller, contact: Row) -> None:
+    path = f"ContactCollection('{contact['ObjectID']}')"
+
+    def region(**values: str) -> tuple[str, str]:
+        assert ada.send("PATCH", path, {f"BusinessAddress{name}": value for name, value in values.items()}).status_code == 204
+        row = ada.get(path).json()["d"]["results"]
+        return row["BusinessAddressStateCode"], row["BusinessAddressStateCodeTextUpdatable"]
+
+    assert region(CountryCode="DE", StateCode="BY") == ("BY", "Bavaria")
+    assert region(StateCodeTextUpdatable="hesse") == ("HE", "Hesse")
+    assert region(StateCodeTextUpdatable="Upper Nowhere") == ("", "Upper Nowhere")
+    assert region(StateCode="BE") == ("BE", "Berlin")
+    assert region(StateCodeTextUpdatable="") == ("", "")
+
+
+def test_names_follow_what_they_are_made_of(ada: Caller, contact: Row, account: Row) -> None:
+    contact["Name"] = "As it was in the demo data"
+    path = f"ContactCollection('{contact['ObjectID']}')"
+    assert ada.send("PATCH", path, {"LastName": "Bell", "AccountID": ""}).status_code == 204
+    row = ada.get(path).json()["d"]["results"]
+    assert (row["Name"], row["AccountFormattedName"]) == ("Zoë Bell", "")
+    (relation,) = ada.rows(f"{path}/ContactIsContactPersonFor")
+    assert relation["ReverseMainIndicator"] is False
+    path = f"CorporateAccountCollection('{account['ObjectID']}')"
+    assert ada.send("PATCH", path, {"Name": "Elder", "AdditionalName": "Mill"}).status_code == 204
+    assert ada.get(path).json()["d"]["results"]["BusinessPartnerFormattedName"] == "Elder Mill"
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_a_change_of_a_text_or_an_address_is_a_change_of_the_contact(
+    ada: Caller, world: World, contact: Row, method: str
+) -> None:
+    text = seed(world, "ContactTextCollectionCollection", parent=contact, Text="Before")
+    before, tag = contact["EntityLastChangedOn"], ada.get(f"ContactCollection('{contact['ObjectID']}')").headers["etag"]
+    if method == "POST":
+        ada.create("ContactPersonalAddressCollection", ParentObjectID=contact["ObjectID"], City="Ulm")
+    else:
+        body = {"Text": "After"} if method == "PATCH" else None
+        assert ada.send(method, f"ContactTextCollectionCollection('{text['ObjectID']}')", body).status_code == 204
+    assert contact["EntityLastChangedOn"] > before
+    assert ada.get(f"ContactCollection('{contact['ObjectID']}')").headers["etag"] != tag
+
+
 def test_bodies_must_be_one_json_object(ada: Caller) -> None:
     token = {"x-csrf-token": ada.token()}
     assert (
@@ -906,6 +960,30 @@ def test_patch_and_delete_inside_a_changeset(ada: Caller, mail: Row, contact: Ro
     assert reply.text.count("HTTP/1.1 204 No Content\r\nContent-Type: text/html\r\nContent-Length: 0\r\n") == 2
 
 
+def test_a_changeset_with_a_stale_etag_leaves_everything(ada: Caller, world: World, contact: Row) -> None:
+    path = f"ContactCollection('{contact['ObjectID']}')"
+    stale = ada.get(path).headers["etag"]
+    assert ada.send("PATCH", path, {"JobTitle": "Buyer"}).status_code == 204
+    text = ("POST", "ContactTextCollectionCollection", f'{{"ParentObjectID":"{contact["ObjectID"]}","Text":"x"}}')
+    guarded = changeset(text, ("PATCH", path, '{"JobTitle":"Seller"}')).replace(
+        f"PATCH {path} HTTP/1.1\r\n", f"PATCH {path} HTTP/1.1\r\nIf-Match: {stale}\r\n"
+    )
+    reply = ada.batch(guarded + "--req--\r\n")
+    assert (reply.text.count("HTTP/1.1 412"), reply.text.count("HTTP/1.1 2")) == (1, 0)
+    assert contact["JobTitle"] == "Buyer"
+    assert not world.crm.rows("ContactTextCollectionCollection")
+
+
+def test_parts_of_a_batch_page_through_a_list_of_100_with_children(ada: Caller, world: World) -> None:
+    for number in range(250):
+        seed(world, "ContactCollection", LastName=f"N{number:03}")
+    asked = "ContactCollection?$format=json&$select=LastName&$expand=ContactTextCollection&$orderby=LastName"
+    reply = ada.batch("".join(get_part(f"{asked}&$skip={skip}&$top=100") for skip in (0, 100, 200)) + "--req--\r\n")
+    assert re.findall(r'"LastName":"N(\d+)"', reply.text) == [f"{number:03}" for number in range(250)]
+    assert "__next" not in reply.text
+    assert "__next" in ada.batch(get_part(asked) + "--req--\r\n").text
+
+
 def test_what_a_batch_may_not_contain(ada: Caller, world: World, contact: Row) -> None:
     assert "HTTP/1.1 400" in ada.batch(get_part("ContactCollection?$search=Zoe") + "--req--\r\n").text
     alone = (
@@ -960,6 +1038,15 @@ def test_an_or_can_come_back_empty(ada: Caller, world: World, contact: Row) -> N
     part = get_part("ContactCollection?$format=json&$filter=" + quote(f"Email eq '{address}' or Email eq 'b'"))
     assert '"results":[]' in ada.batch(part + "--req--\r\n").text
     assert len(ada.rows("ContactCollection", filter_=f"Email eq '{address}' or Email eq 'b'")) == 1
+
+
+def test_somebody_can_change_a_record_between_two_parts_of_a_batch(ada: Caller, world: World) -> None:
+    for number in range(4):
+        seed(world, "ContactCollection", LastName=f"N{number}")
+    world.faults.append(Fault("c4c", "moved", "ContactCollection"))
+    asked = "ContactCollection?$format=json&$select=LastName&$orderby=EntityLastChangedOn,ObjectID&$top=2"
+    reply = ada.batch(get_part(asked) + get_part(asked + "&$skip=2") + "--req--\r\n")
+    assert re.findall(r'"LastName":"(N\d)"', reply.text) == ["N0", "N1", "N3", "N0"]
 
 
 def test_a_token_can_be_refused_once(ada: Caller, world: World) -> None:
