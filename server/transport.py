@@ -24,7 +24,9 @@ import time
 import urllib.request
 import weakref
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import Cookie, DefaultCookiePolicy
@@ -40,8 +42,29 @@ LONGEST_PAUSE_S = 3600.0  # that a peer can have us wait; what asks for more is 
 MAX_BYTES = 8 * 1024 * 1024  # of an answer: more than any page of JSON that is asked for
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_asks: ContextVar[Callable[[], None] | None] = ContextVar("asks", default=None)
 _PIECE = 64 * 1024  # bytes sent at a time
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
+
+
+@contextmanager
+def asking_first(ask: Callable[[], None]) -> Iterator[None]:
+    """Have `ask` called before every request of this context that changes something; what it raises keeps it from being sent."""
+    token = _asks.set(ask)
+    try:
+        yield
+    finally:
+        _asks.reset(token)
+
+
+def unasked() -> None:
+    """Ask nobody: within `asking_first`, for what has to be undone."""
+
+
+def ask_first() -> None:
+    """Call it before a request that changes something is sent past the Gateway. Raises: as whoever is asked."""
+    if (ask := _asks.get()) is not None:
+        ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +156,8 @@ class Gateway:
         larger than `max_bytes`; Rejected when a read's is.
         """
         changes = method.upper() not in _SAFE if is_write is None else is_write
+        if changes:
+            ask_first()
         limit = timeout_s or self.timeout_s
         started = self._clock()
         self._call.until = started + limit
