@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -367,12 +368,12 @@ def test_c4c_slower_than_a_person_waits_is_told_and_the_answer_is_there_next_tim
     assert (types(late), late["timing"]["cached"]) == (["contact", "account"], True)
 
 
-def test_the_follow_up_keeps_the_deadline_too(api: Callable[..., Api], process: Callable[..., Deps], world: World) -> None:
-    me = api(at=process(context_deadline_s=0.5))
+def test_the_follow_up_keeps_the_deadline_too(me: Api, api: Callable[..., Api], deps: Deps, world: World) -> None:
     item = {**me.item("unknown_sender"), "to": [{"name": "", "address": "other@unheard-of.example"}]}
     assert me.context(item)["incomplete"] is True
     world.gate = gate = Gate(match="c4c " + BATCH)
-    assert me.post("/context", {"item": item, "complete": True}).status_code == 503
+    hasty = api(at=replace(deps, limits=replace(deps.limits, context_deadline_s=0.5)))
+    assert hasty.post("/context", {"item": item, "complete": True}).status_code == 503
     gate.open()
 
 

@@ -204,7 +204,7 @@ def test_a_save_that_lost_its_mailbox_on_the_way_waits_for_a_new_key(
     forward(minutes=1)
     work()
     failed = me.get("/saves/" + save_id).json
-    assert (failed["state"], failed["reason"]) == ("failed", f"{reason} Connect the mailbox in User Settings, then press Retry.")
+    assert (failed["state"], failed["reason"]) == ("failed", f"{reason} Connect the mailbox in User Settings, then try again.")
     refused = me.post(f"/saves/{save_id}/retry")
     assert (refused.status_code, refused.json["code"]) == (403, "mailbox_not_connected")
     mend(me, deps)

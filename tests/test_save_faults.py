@@ -358,7 +358,7 @@ def test_a_save_that_lost_its_sign_in_waits_for_the_person(me: Api, world: World
     forward(hours=2)
     work()
     failed = me.get("/saves/" + save_id).json
-    assert (failed["state"], failed["reason"]) == ("failed", "Sign in again, then press Retry.")
+    assert (failed["state"], failed["reason"]) == ("failed", "Sign in again, then try again.")
     assert me.get("/me").json["mailbox"]["state"] == "needs_reauth"
     mended = me.post(f"/saves/{save_id}/retry")
     assert mended.json["state"] == "saved"

@@ -14,6 +14,7 @@ from typing import Literal
 MarkId = Literal["share", "pending", "saved", "error", "account", "individual_customer", "visit"]
 FolderId = Literal["emails", "contacts", "accounts", "individual_customers"]
 SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
+Language = Literal["en", "de"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,21 @@ MARKS: Mapping[MarkId, Mark] = {
     )
 }
 
+_IN_GERMAN: Mapping[MarkId, tuple[str, str]] = {
+    "share": ("SAP Cloud for Customer SSI", "SAP-E-Mails"),
+    "pending": ("Ausstehend in SAP Cloud for Customer SSI", "SAP-E-Mails/Ausstehend"),
+    "saved": ("Gespeichert in SAP Cloud for Customer SSI", "SAP-E-Mails/Gespeichert"),
+    "error": ("Fehler in SAP Cloud for Customer SSI", "SAP-E-Mails/Fehler"),
+    "account": ("Kunde", ""),
+    "individual_customer": ("Privatkunde", ""),
+    "visit": ("Besuch", ""),
+}
+_MARKS_IN: Mapping[Language, Mapping[MarkId, tuple[str, str]]] = {
+    "en": {mark.id: (mark.name, mark.label) for mark in MARKS.values()},
+    "de": _IN_GERMAN,
+}
+"""Name as a category, and as a label."""
+
 FOLDERS: Mapping[FolderId, str] = {
     "emails": "SAP E-Mails",
     "contacts": "SAP Contacts",
@@ -48,6 +64,16 @@ FOLDERS: Mapping[FolderId, str] = {
 }
 """Our folders and their English names; all but the first hold contacts. At Google, the first is a label, the others groups."""
 
+_FOLDERS_IN: Mapping[Language, Mapping[FolderId, str]] = {
+    "en": FOLDERS,
+    "de": {
+        "emails": "SAP-E-Mails",
+        "contacts": "SAP-Kontakte",
+        "accounts": "SAP-Kunden",
+        "individual_customers": "SAP-Privatkunden",
+    },
+}
+
 STATE_MARKS: tuple[MarkId, ...] = ("share", "pending", "saved", "error")
 """Marks that tell the state of a save: setting one removes the others."""
 
@@ -55,11 +81,22 @@ REASON_PREFIX = "SSI: "
 REASON_LENGTH = 60  # characters; a category is read in a list, beside others
 
 
-def names_for(capabilities: Collection[str]) -> Mapping[MarkId, str]:
-    """Return the English names of the marks in a mailbox that can do this, see `server.mail.Capability`."""
-    if "labels" in capabilities:
-        return {mark.id: mark.label for mark in MARKS.values() if mark.label}
-    return {mark.id: mark.name for mark in MARKS.values()}
+def names_for(capabilities: Collection[str], language: str = "en") -> Mapping[MarkId, str]:
+    """Return what the marks are called in a mailbox that can do this, see `server.mail.Capability`, in a language.
+
+    A language that we do not speak is English.
+    """
+    names, as_label = _MARKS_IN[_spoken(language)], "labels" in capabilities
+    return {mark: label if as_label else name for mark, (name, label) in names.items() if label or not as_label}
+
+
+def folder_names(language: str = "en") -> Mapping[FolderId, str]:
+    """Return what our folders are called in a language, English for one that we do not speak."""
+    return _FOLDERS_IN[_spoken(language)]
+
+
+def _spoken(language: str) -> Language:
+    return "de" if language == "de" else "en"
 
 
 def mark_for(state: SaveState) -> MarkId | None:
@@ -91,13 +128,28 @@ def is_reason_category(name: str) -> bool:
     return name.startswith(REASON_PREFIX)
 
 
+_KNOWN: Mapping[MarkId, frozenset[str]] = {
+    mark: frozenset(name.casefold() for name in (*MARKS[mark].aliases, *(marks[mark][0] for marks in _MARKS_IN.values())))
+    for mark in STATE_MARKS
+}
+"""What a state mark may be called in any mailbox: its owner may have had another language when the message got it."""
+
+
 def mark_of(name: str, names: Mapping[MarkId, str]) -> MarkId | None:
-    """Return which state mark this category name is in a mailbox whose names are `names`; case does not count."""
+    """Return which state mark this category is in a mailbox whose names are `names`, or by a name of ours in any language.
+
+    Case does not count.
+    """
     low = name.casefold()
-    for mark_id in STATE_MARKS:
-        if low in {names.get(mark_id, MARKS[mark_id].name).casefold(), *(a.casefold() for a in MARKS[mark_id].aliases)}:
-            return mark_id
+    for mark in STATE_MARKS:
+        if low == names.get(mark, MARKS[mark].name).casefold() or low in _KNOWN[mark]:
+            return mark
     return None
+
+
+def marks_of(categories: Iterable[str], names: Mapping[MarkId, str]) -> frozenset[MarkId]:
+    """Return the state marks among these categories: a person may have put one beside another."""
+    return frozenset(mark for mark in (mark_of(name, names) for name in categories) if mark is not None)
 
 
 def merged(current: Iterable[str], mark: MarkId | None, reason: str | None, names: Mapping[MarkId, str]) -> list[str]:

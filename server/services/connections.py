@@ -27,6 +27,9 @@ PROVIDERS: Mapping[str, Provider] = {
 """Access type -> where its mailboxes are; under "user_choice" each person's own connection says it."""
 
 
+C4C_USER = "c4c_user"  # code of Forbidden: C4C does not let the person in, whatever they ask for
+
+
 class Refusal(NamedTuple):
     """Why a save failed."""
 
@@ -259,8 +262,8 @@ def asking_mailbox(deps: Deps, connection: Connection, caller: Caller | None = N
 def way_out(connection: Connection, error: NeedsReauth) -> Refusal:
     """Return what to tell somebody whose save waits for a person."""
     if connection.provider == "graph":
-        return Refusal("needs_sign_in", "Sign in again, then press Retry.")
-    return Refusal("mailbox_not_connected", f"{error} Connect the mailbox in User Settings, then press Retry.")
+        return Refusal("needs_sign_in", "Sign in again, then try again.")
+    return Refusal("mailbox_not_connected", f"{error} Connect the mailbox in User Settings, then try again.")
 
 
 def not_connected(principal: Principal, reason: str) -> Forbidden:
@@ -281,6 +284,6 @@ def asking_c4c(principal: Principal) -> Iterator[None]:
     try:
         yield
     except (NeedsReauth, Forbidden) as error:
-        code = error.code if isinstance(error, Forbidden) else "c4c_user"
+        code = error.code if isinstance(error, Forbidden) else C4C_USER
         contact = principal.organization.admin_contact
         raise Forbidden(f"{error} Ask your administrator, {contact}.", code=code) from error

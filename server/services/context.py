@@ -20,10 +20,12 @@ from server.c4c import Answer, Question
 from server.domain import message as mail
 from server.domain.marks import SaveState
 from server.domain.message import Address, Automatic
-from server.domain.records import CARD_FIELDS, CARD_ORDER, PARTY_TYPES, Activity, Record, RecordRef, RecordType
+from server.domain.profile import Profile
+from server.domain.records import CARD_ORDER, PARTY_TYPES, Activity, Record, RecordRef, RecordType
 from server.errors import NotFound, Transient
 from server.services import Deps, Principal
 from server.services.connections import asking_c4c
+from server.services.wishes import reason_of
 from server.store import AddressScan, Save, SaveRequest
 
 NOTHING_TO_SAVE = "Nothing to save in SAP Cloud for Customer"
@@ -57,11 +59,12 @@ class Card:
     record: Record
     matched: tuple[str, ...]  # addresses as in the header
     linked: bool
+    shown: tuple[str, ...] = ()  # names of the fields to show, in this order
 
     def fields(self) -> list[tuple[str, str]]:
-        """Name and value of at most four fields, in the order of the record's type."""
+        """Name and value of what is shown and has a value."""
         values = self.record.values
-        return [(name, values[name]) for name in CARD_FIELDS.get(self.record.type, ()) if values.get(name)][:4]
+        return [(name, values[name]) for name in self.shown if values.get(name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def look_up(
     if known is None:
         notice = NOTHING_TO_SAVE if dropped and not quiet else None
         return Context(notice=notice, automatic=automatic, save=status)
-    context = _arrange(asked, known, status)
+    context = _arrange(asked, known, status, principal.profile)
     if too_many:
         context = replace(context, notice=f"Only the first {deps.limits.max_lookup_addresses} addresses were looked up.")
     return replace(context, automatic=automatic)
@@ -194,7 +197,7 @@ def _refreshed(deps: Deps, principal: Principal) -> Principal:
 def _participants(principal: Principal, item: Item, *, with_bcc: bool) -> tuple[list[_Participant], bool]:
     """Return whom to look up, in header order and once each, and whether somebody was left out by rule."""
     own = {mail.normalised(principal.user.email), mail.normalised(item.mailbox)}
-    profile = principal.organization.profile
+    profile = principal.profile
     found: dict[str, _Participant] = {}
     dropped = False
     for role, address in _addresses(item, with_bcc):
@@ -235,17 +238,24 @@ def _ask(
     deps: Deps, principal: Principal, people: Sequence[_Participant], key: str | None, *, complete: bool, waited_s: float
 ) -> _Known:
     addresses = tuple(dict.fromkeys(s for p in people for s in p.spellings))
-    leads = principal.organization.profile.leads_enabled
+    leads = principal.profile.leads_enabled
     cache_key = (principal.user.id, principal.user.generation, addresses, key, leads)
-    kept = deps.cache.get(cache_key)
-    first: _Known | None = kept.value if kept else None
+
+    def kept() -> _Known | None:
+        found = deps.cache.get(cache_key)
+        return replace(found.value, cached=True) if found is not None else None
+
+    first = kept()
     if first is not None and (first.is_complete or not complete):
-        return replace(first, cached=True)
+        return first
     with deps.store.transaction(reading=True) as tx:
         spelled = tx.spellings(principal.tenant.id, [h for p in people for h in _hashes(deps, principal, p)])
     question = Question(addresses=addresses, known=spelled, message_key=key, leads=leads)
 
     def ask() -> _Known:
+        later = kept()  # who asked before us may have been answered since we looked
+        if later is not None and (later.is_complete or not complete):
+            return later
         with asking_c4c(principal):
             known = first or _Known(deps.c4c(principal).look_up(question))
             deps.cache.put(cache_key, known)
@@ -317,7 +327,7 @@ def _hashes(deps: Deps, principal: Principal, person: _Participant) -> list[byte
 # Arranging the answer
 
 
-def _arrange(people: Sequence[_Participant], known: _Known, status: SaveStatus) -> Context:
+def _arrange(people: Sequence[_Participant], known: _Known, status: SaveStatus, profile: Profile) -> Context:
     answer = known.answer
     employees = {mail.normalised(a) for a in answer.employees}
     externals = [p for p in people if not p.keys & employees]
@@ -337,7 +347,7 @@ def _arrange(people: Sequence[_Participant], known: _Known, status: SaveStatus) 
     has_more = bool(answer.truncated) or (bool(answer.unproven) and bool(unknown))
     incomplete = not known.is_complete and (has_more or _has_unnamed(answer.activities, [c.record for c in cards.values()]))
     return Context(
-        cards=tuple(cards.values()),
+        cards=tuple(replace(card, shown=profile.fields_of(card.record.type)) for card in cards.values()),
         unknown=tuple(unknown),
         notice=None if externals or cards else NOTHING_TO_SAVE,
         save=status,
@@ -396,7 +406,7 @@ def _status(deps: Deps, principal: Principal, item: Item, key: str | None, answe
     if request is not None and save is not None:
         if activity is None and save.message_key == key and _was_deleted(deps, principal, request, save, answer):
             return SaveStatus("none", request.id, "The activity was deleted in SAP Cloud for Customer.")
-        return _own_status(principal, request, save, activity)
+        return _own_status(principal, replace(request, reason=reason_of(deps, request)), save, activity)
     if save is not None and save.activity_id:
         return SaveStatus("saved", by="colleague", at=_iso(save.saved_at), activity=activity)
     if activity is not None:

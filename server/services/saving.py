@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, TimeoutError as FutureTimeout
 from contextlib import ExitStack, closing
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -24,11 +25,13 @@ from typing import Any, TypeVar
 from server import logs
 from server.c4c import C4C, ActivityDraft
 from server.domain import message as mail
-from server.domain.marks import MarkId, SaveState, mark_for, mark_of, names_for
-from server.domain.records import Activity, Record
+from server.domain.marks import MarkId, SaveState, mark_for, marks_of, names_for
+from server.domain.records import Activity, Record, RecordRef
+from server.domain.sentences import FIRST, Cause, Reader, because, cause_of, in_short, rejected, told
 from server.errors import Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
 from server.mail import IdForm, Mailbox, MessageHead
-from server.services import Caller, Deps, Principal
+from server.services import Caller, Deps, Principal, threads
+from server.services.choosing import PickedBy, wish_by_rule, wish_for_marked
 from server.services.connections import (
     asking_c4c,
     asking_mailbox,
@@ -38,10 +41,26 @@ from server.services.connections import (
     way_out,
 )
 from server.services.context import Item, is_linked, look_up
-from server.services.wishes import Material, Offered, Picked, Wish, check, draft_of, eml_refusal, offered, picked, split
-from server.store import CHANGE, Connection, DatabaseAway, LeaseLost, Save, SaveRequest
+from server.services.issues import DISMISS, Finding, key_of, sealed
+from server.services.wishes import (
+    Material,
+    Offered,
+    Picked,
+    Wish,
+    check,
+    draft_of,
+    eml_refusal,
+    offered,
+    picked,
+    reason_of,
+    sealed_reason,
+    split,
+)
+from server.store import CHANGE, Connection, DatabaseAway, LeaseLost, Save, SaveRequest, Transaction
 
 T = TypeVar("T")
+Also = Callable[[Transaction], None]
+"""What is done in the transaction that promises a save."""
 
 log = logs.get(__name__)
 
@@ -60,6 +79,7 @@ class Preview:
     links: tuple[Record, ...]
     attachments: tuple[Offered, ...]
     eml_refusal: str | None  # why the message itself cannot go along as a file
+    can_follow: bool  # further messages of its thread can be saved by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +96,15 @@ class Outcome:
     activity: ActivityLink | None
     marks: tuple[MarkId, ...]
     was_saved_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unattended:
+    """What became of a message that was saved with nobody present."""
+
+    request: SaveRequest  # its `item_ref` may name another copy of the message
+    is_outgoing: bool
+    was_saved_before: bool
 
 
 # Use cases
@@ -95,11 +124,14 @@ def preview(deps: Deps, caller: Caller, item: Item) -> Preview:
     except Transient as error:  # what C4C has is shown beside the message already; the files are what is asked for here
         log.info("a preview without records", reason=type(error).__name__)
         cards = ()
-    return Preview(subject, tuple(card.record for card in cards), offers, eml)
+    can_follow = threads.can_follow(caller.principal, material.head.conversation)
+    return Preview(subject, tuple(card.record for card in cards), offers, eml, can_follow)
 
 
-def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
+def accept(deps: Deps, caller: Caller, item: Item, wish: Wish, *, follow_thread: bool = False) -> Outcome:
     """Save the message: promise it durably, then do it, in this call if it is quick.
+
+    With `follow_thread` the further messages of its thread are saved, too, by the sync engine.
 
     Raises: InvalidInput, NotFound or Rejected when the wish is refused before anything was written; Transient and
     NeedsReauth when it could not be accepted. After that nothing is raised: the Outcome says how far it came.
@@ -107,18 +139,68 @@ def accept(deps: Deps, caller: Caller, item: Item, wish: Wish) -> Outcome:
     connection, material = _open(deps, caller, item)
     with closing(material):
         check(caller.principal, wish, material)
+        also = _following(deps, caller.principal, connection, material, wish) if follow_thread else None
         save = _put_save(deps, connection, material)
-        wish_hash = deps.vault.keyed_hash(connection.tenant_id, wish.to_json().decode())
+        wish_hash = _hash(deps, connection, wish)
         with deps.store.transaction(reading=True) as tx:
             before = tx.request_on(save.id, connection.user_id)
         was_saved = before is not None and before.state == "saved" and not _is_gone(deps, caller.principal, save)
         if before is not None and was_saved and before.wish_hash == wish_hash and before.code != CHANGE_REFUSED:
-            request, fence = _renew_mark(deps, before, connection, material.head), None
+            request, fence = _renew_mark(deps, before, connection, material.head, also), None
         else:
-            request, fence = _promise(deps, connection, item, save, wish, wish_hash, material)
+            request, fence = _promise(deps, connection, item.id, save, wish, material, also=also)
         if request.next_due_at is not None:
             _within_deadline(deps, request, fence, material)
     return replace(status(deps, caller.principal, request.id), was_saved_before=was_saved)
+
+
+def accept_unattended(
+    deps: Deps,
+    principal: Principal,
+    connection: Connection,
+    mailbox: Mailbox,
+    ref: str,
+    *,
+    by: PickedBy = "mark",
+    links: Sequence[RecordRef] = (),
+) -> Unattended | None:
+    """Save a message that was marked, or that a rule picks, with nobody present: promise it as `accept` does, then do it here.
+
+    What it is linked to is found by the addresses in its header; `links` are taken in a thread where that finds nobody. What a
+    person wished of this message stands: nothing is added to it. None says that the rule does not want the message: one that a
+    program sent, or that is between colleagues alone.
+
+    Raises: NotFound; Rejected when only a person can go on; Transient, Forbidden and NeedsReauth when nothing was
+    promised yet. What is promised is carried out, here or later.
+    """
+    material = _read(deps, mailbox, ref, "rest")
+    with closing(material):
+        wish = None if by == "mark" else wish_by_rule(deps, principal, connection, material, by, links)
+        if wish is None and by != "mark":
+            return None
+        save = _put_save(deps, connection, material)
+        with deps.store.transaction(reading=True) as tx:
+            request = tx.request_on(save.id, connection.user_id)
+        was_saved, fence = request is not None and request.state == "saved", None
+        if request is None or (by == "mark" and _begins_anew(deps, principal, save, request)):
+            wish = wish or wish_for_marked(deps, principal, connection, material)
+            request, fence = _promise(deps, connection, ref, save, wish, material, yields=True)
+            was_saved = False
+        elif request.state == "failed" and by == "mark":
+            fence = _taken_up(deps, request)
+        if fence is not None:  # else it is done, or somebody else does it
+            copy_context().run(perform, deps, request.id, fence, material.handed_over())
+        with deps.store.transaction(reading=True) as tx:
+            request = tx.due_request(request.id)
+    request = replace(request, reason=reason_of(deps, request))
+    return Unattended(request, _is_outgoing(principal, connection, material), was_saved)
+
+
+def sent_by_owner(deps: Deps, principal: Principal, connection: Connection, mailbox: Mailbox, ref: str) -> bool:
+    """Say whether the owner of the mailbox sent a message, by its header. Raises: NotFound, Rejected; Transient, NeedsReauth."""
+    material = _read(deps, mailbox, ref, "rest")
+    with closing(material):
+        return _is_outgoing(principal, connection, material)
 
 
 def status(deps: Deps, principal: Principal, request_id: str) -> Outcome:
@@ -129,7 +211,7 @@ def status(deps: Deps, principal: Principal, request_id: str) -> Outcome:
     activity_id = save.activity_id if request.state == "saved" and request.code != HIDDEN else None
     mark = mark_for(request.state)
     return Outcome(
-        request,
+        replace(request, reason=reason_of(deps, request)),
         ActivityLink(activity_id, deps.links(principal.tenant)("email", save.activity_human_id or "")) if activity_id else None,
         (mark,) if mark and not request.mark else (),
     )
@@ -153,18 +235,39 @@ def retry(deps: Deps, caller: Caller, request_id: str) -> Outcome:
     return status(deps, caller.principal, request_id)
 
 
-def perform_due(deps: Deps, limit: int = 10) -> int:
-    """Work on requests that wait; called by the dispatcher. Returns how many were worked on."""
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A request that waits for work, and the fence of its Save, which is held."""
+
+    id: str
+    save_id: str
+    fence: int
+
+
+def take_due(deps: Deps, limit: int) -> list[Due]:
+    """Take requests that wait, the longest waiting first; called by the worker, which then performs each."""
     with deps.store.transaction(reading=True) as tx:
         due = tx.due_requests(deps.now(), limit)
-    worked = 0
+    taken = []
     for request in due:
         with deps.store.transaction() as tx:
             fence = tx.lease_save(request.save_id, deps.now(), deps.limits.lease_s)
         if fence is not None:
-            perform(deps, request.id, fence)
-            worked += 1
-    return worked
+            taken.append(Due(request.id, request.save_id, fence))
+    return taken
+
+
+def broke(deps: Deps, due: Due, reason: str) -> None:
+    """A fault of ours ended a request's run: try again later, and fail it after so many times. Raises: LeaseLost."""
+    with deps.store.transaction(reading=True) as tx:
+        request = tx.due_request(due.id)
+    now, attempts = deps.now(), request.attempts + 1
+    values: dict[str, Any] = {"attempts": attempts, "next_due_at": now + timedelta(seconds=_backoff_s(attempts))}
+    if attempts >= deps.limits.max_attempts:
+        values |= {"next_due_at": None} | ({} if request.state == "saved" else {"state": "failed", "code": "fault"})
+    with deps.store.transaction() as tx:
+        tx.change_request(request, due.fence, now, reason=reason, **values)
+        tx.release_save(due.save_id, due.fence)
 
 
 # Accepting
@@ -249,30 +352,81 @@ def _is_hidden(deps: Deps, principal: Principal, save: Save, activity_id: str) -
     return True
 
 
-def _renew_mark(deps: Deps, request: SaveRequest, connection: Connection, head: MessageHead) -> SaveRequest:
+def _renew_mark(deps: Deps, request: SaveRequest, connection: Connection, head: MessageHead, also: Also | None) -> SaveRequest:
     """Have the mark set again if the message lost it; nothing else is to be done for a wish that was fulfilled."""
-    kept = deps.cache.get(_names_key(connection))
-    names = kept.value if kept else names_for(deps.capabilities(connection.provider))
-    if not request.mark and any(mark_of(name, names) == "saved" for name in head.categories):
-        return replace(request, next_due_at=None)
+    names = _known_names(deps, connection) or names_for(deps.capabilities(connection.provider))
     with deps.store.transaction() as tx:
+        if also is not None:
+            also(tx)
+        if not request.mark and "saved" in marks_of(head.categories, names):
+            return replace(request, next_due_at=None)
         tx.wake_request(request.id, deps.now(), mark="saved")
         return tx.due_request(request.id)
 
 
+def _is_outgoing(principal: Principal, connection: Connection, material: Material) -> bool:
+    return mail.is_outgoing(material.parsed.message, principal.user.mailboxes | {connection.mailbox})
+
+
+def _begins_anew(deps: Deps, principal: Principal, save: Save, request: SaveRequest) -> bool:
+    """Say whether a message that is marked needs a wish of ours: it was given up, or its activity was deleted in C4C since."""
+    if request.state == "saved":
+        return _is_gone(deps, principal, save)
+    return request.state == "failed" and request.payload is None
+
+
+def _taken_up(deps: Deps, request: SaveRequest) -> int | None:
+    """Try what a person wished again; return the lease, None if somebody does it already."""
+    now = deps.now()
+    with deps.store.transaction() as tx:
+        tx.wake_request(request.id, now)
+        return tx.lease_save(request.save_id, now, deps.limits.lease_s)
+
+
 def _promise(
-    deps: Deps, connection: Connection, item: Item, save: Save, wish: Wish, wish_hash: bytes, material: Material
+    deps: Deps,
+    connection: Connection,
+    item_id: str,
+    save: Save,
+    wish: Wish,
+    material: Material,
+    *,
+    yields: bool = False,
+    also: Also | None = None,
 ) -> tuple[SaveRequest, int | None]:
-    """Commit the request, its Save leased already where that is free, so that no worker starts it a second time."""
+    """Commit the request, its Save leased already where that is free, so that no worker starts it a second time.
+
+    One that `yields` leaves a wish alone that waits or is worked on.
+    """
     now = deps.now()
     payload = deps.vault.seal(save.tenant_id, f"{connection.user_id}/{save.message_key}", "payload", wish.to_json())
+    wish_hash = _hash(deps, connection, wish)
     with deps.store.transaction() as tx:
         fence = tx.lease_save(save.id, now, deps.limits.lease_s)
         request = tx.put_request(
-            save, connection, item_ref=material.head.ref, item_id=item.id, payload=payload, wish_hash=wish_hash, now=now
+            save,
+            connection,
+            item_ref=material.head.ref,
+            item_id=item_id,
+            payload=payload,
+            wish_hash=wish_hash,
+            now=now,
+            yields=yields,
         )
+        if also is not None:
+            also(tx)
         tx.record("save", now, tenant_id=save.tenant_id, user_id=connection.user_id, request=request.id)
     return request, fence
+
+
+def _hash(deps: Deps, connection: Connection, wish: Wish) -> bytes:
+    return deps.vault.keyed_hash(connection.tenant_id, wish.to_json().decode())
+
+
+def _following(deps: Deps, principal: Principal, connection: Connection, material: Material, wish: Wish) -> Also:
+    """Raises: InvalidInput."""
+    head, subject = material.head, material.parsed.message.subject
+    return threads.following(deps, principal, connection, head.conversation, subject, wish.links)
 
 
 def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, material: Material | None) -> None:
@@ -366,17 +520,18 @@ def _attempt(run: _Run, principal: Principal | None) -> None:
         run.wait("pending", str(error), at_least_s=error.retry_after_s or 0.0)
     except (NotFound, Conflict) as error:  # something changed under our hands: look again, but not for ever
         if run.request.attempts + 1 >= run.deps.limits.max_attempts:
-            run.fail("rejected", str(error))
+            run.fail("rejected", str(error), cause_of(error))
         else:
             run.wait("pending", str(error))
     except NeedsReauth as error:
-        run.fail(*way_out(run.connection, error))
+        code, reason = way_out(run.connection, error)
+        run.fail(code, reason, because(code, said=error))
     except Forbidden as error:
-        run.fail(error.code, str(error))
+        run.fail(error.code, str(error), cause_of(error))
     except _MessageGone as error:
         run.fail("message_gone", str(error))
     except (Rejected, InvalidInput) as error:
-        run.fail("rejected", str(error))
+        run.fail("rejected", str(error), cause_of(error))
 
 
 @dataclass(slots=True)
@@ -391,6 +546,7 @@ class _Run:
     held: ExitStack  # closed when the work is over
     material: Material | None = field(repr=False)
     is_hidden: bool = False  # C4C does not show the colleague's activity to this user
+    cause: Cause | None = None  # of a failure in this run
 
     def carry_out(self, principal: Principal) -> None:
         """Make C4C and the mailbox as the wish says. Raises: the error tree; whatever was done stays done."""
@@ -409,7 +565,7 @@ class _Run:
         self._renew()
         activity = self._existing(principal, c4c, found.activities)
         if len(found.records) < len(set(wish.links)):
-            raise Rejected("A chosen record is no longer in SAP Cloud for Customer, or you may not see it.")
+            raise rejected("record_gone")
         if material is None:
             if activity is None:
                 raise _MessageGone("The message is no longer in the mailbox.")
@@ -441,7 +597,7 @@ class _Run:
     def _set_mark(self) -> None:
         mark = mark_for(self.request.state) if self.request.mark else None
         if mark is not None:
-            reason = self.request.reason if mark == "error" else None
+            reason = self._why() if mark == "error" else None
             try:
                 with asking_mailbox(self.deps, self.connection) as mailbox:
                     mailbox.set_mark(self.request.item_ref, mark, reason=reason, names=self._names(mailbox))
@@ -461,7 +617,7 @@ class _Run:
         """Come back later; after a day give up."""
         now, attempts = self.deps.now(), self.request.attempts + 1
         if now - self.request.wished_at > timedelta(seconds=self.deps.limits.give_up_after_s):
-            self.fail("gave_up", f"Given up after a day. {reason}")
+            self.fail("gave_up", f"Given up after a day. {reason}", because("gave_up", said=reason))
             return
         pause = _backoff_s(attempts)
         if self.save.create_sent_at is not None or state == "unknown":
@@ -472,19 +628,26 @@ class _Run:
         if self.request.mark:
             self.settle_mark()
 
-    def fail(self, code: str, reason: str) -> None:
-        """Give up until the person does something. The wish is kept for Retry.
+    def fail(self, code: str, reason: str, cause: Cause | None = None) -> None:
+        """Give up until the person does something, for a cause that the code says if there is no other.
 
+        The wish is kept for Retry.
         What C4C had before stays saved: then only the change is refused, and given up.
         """
+        self.cause = cause or because(code)
+        why: dict[str, Any] = {"reason": reason[:MAX_REASON]}
+        if self.cause.facts:  # which may be content
+            own = told(Cause(self.cause.code), replace(self._reader(), language=FIRST))
+            why = {"reason": own, "said": sealed_reason(self.deps, self.request, reason[:MAX_REASON])}
         if self.request.code == CHANGE and self.save.activity_id is not None:
             due = self.deps.now() + timedelta(seconds=_backoff_s(1))
             kept = {"state": "saved", "code": CHANGE_REFUSED, "mark": "saved", "next_due_at": due, "payload": None}
-            self._change(reason=reason[:MAX_REASON], **kept)
+            self._change(**why, **kept)
             log.info("change of a save refused", code=code)
             self.settle_mark()
             return
-        self._change(state="failed", code=code[:40], reason=reason[:MAX_REASON], next_due_at=None, mark="error")
+        self._change(state="failed", code=code[:40], **why, next_due_at=None, mark="error")
+        self._tell(code, self.cause)
         log.info("save failed", code=code)
         self.settle_mark()
 
@@ -626,27 +789,54 @@ class _Run:
                 payload=None,
             )
             tx.bump_generation(self.request.user_id)
+            tx.end_issues(self.request.connection_id, [key_of("email", self.request.item_ref)])
+            tx.wake_session(self.request.connection_id, now, by_notice=True)  # it may have to be moved back, or have followers
         if not is_newest:
             raise _NewerWish
         self.request = replace(self.request, state="saved", reason=note, mark="saved", attempts=0)
 
     # Internals
 
+    def _tell(self, code: str, cause: Cause) -> None:
+        """Put it on the person's list of issues."""
+        finding = Finding(
+            kind="email",
+            key=key_of("email", self.request.item_ref),
+            code=code,
+            cause=cause,
+            name=self.material.parsed.message.subject if self.material else "",
+            item_ref=self.request.item_ref,
+            choices=(DISMISS,) if code == "message_gone" else (),
+        )
+        row = sealed(self.deps, self.connection, finding)
+        with self.deps.store.transaction() as tx:
+            tx.put_issue(row, self.deps.now())
+
+    def _why(self) -> str:
+        """Return why the save failed, for the message: in its user's language if it did in this run."""
+        return in_short(self.cause, self._reader()) if self.cause else reason_of(self.deps, self.request)
+
+    def _reader(self) -> Reader:
+        with self.deps.store.transaction(reading=True) as tx:
+            principal, contact = tx.principal_of(self.request.user_id), tx.organization_of(self.request.user_id).admin_contact
+        return Reader(principal.user.language if principal else "", contact)
+
     def _wish(self) -> Wish:
         row = f"{self.request.user_id}/{self.save.message_key}"
         return Wish.from_json(self.deps.vault.open(self.request.tenant_id, row, "payload", self.request.payload or b""))
 
     def _names(self, mailbox: Mailbox) -> Mapping[MarkId, str]:
-        """Return what the marks are called in this mailbox, having seen to it that they are there."""
-        key = _names_key(self.connection)
-        kept = self.deps.cache.get(key)
-        if kept is None:
-            ensured = mailbox.ensure_marks(names_for(mailbox.capabilities))
-            names = {mark: category.name for mark, category in ensured.items()}
-            self.deps.cache.put(key, names)
-            return names
-        known: Mapping[MarkId, str] = kept.value
-        return known
+        """Return what the marks are called in this mailbox, having seen to it that they are there if no session has yet."""
+        known = _known_names(self.deps, self.connection)
+        if known is not None:
+            return known
+        with self.deps.store.transaction(reading=True) as tx:
+            principal = tx.principal_of(self.connection.user_id)
+        language = principal.user.language if principal else ""
+        ensured = mailbox.ensure_marks(names_for(mailbox.capabilities, language))
+        names = {mark: category.name for mark, category in ensured.items()}
+        self.deps.cache.put(_names_key(self.connection), names)
+        return names
 
     def _change(self, **values: Any) -> None:
         with self.deps.store.transaction() as tx:
@@ -668,6 +858,17 @@ class _Run:
         asked = (error.retry_after_s if isinstance(error, Transient) else None) or 0.0
         due = None if gives_up else now + timedelta(seconds=max(asked, _backoff_s(attempts)))
         self._change(attempts=attempts, next_due_at=due)
+
+
+def _known_names(deps: Deps, connection: Connection) -> Mapping[MarkId, str] | None:
+    """Return what the marks are called in a mailbox: as its last session found them, else as we did; None if nobody looked."""
+    with deps.store.transaction(reading=True) as tx:
+        sync = tx.session_of(connection.id)
+    if sync is not None and sync.marks:
+        return {mark: name for mark, (_, name) in sync.marks.items()}
+    kept = deps.cache.get(_names_key(connection))
+    known: Mapping[MarkId, str] | None = kept.value if kept else None
+    return known
 
 
 def _names_key(connection: Connection) -> tuple[str, str]:

@@ -15,9 +15,10 @@ from server.c4c import ActivityDraft, Addressee, File, Known
 from server.domain import message as mail
 from server.domain.message import Address, Attachment, Parsed
 from server.domain.records import PARTY_TYPES, Record, RecordRef
-from server.errors import InvalidInput
+from server.errors import InvalidInput, Transient
 from server.mail import MessageHead
 from server.services import Deps, Principal
+from server.store import SaveRequest
 
 MAX_LINKS = 100
 INLINE_BYTES = 3 * 1024 * 1024  # files up to this sum go along with the activity in one request
@@ -96,7 +97,7 @@ class Picked:
 
 
 def offered(principal: Principal, attachment: Attachment) -> Offered:
-    profile = principal.organization.profile
+    profile = principal.profile
     reason = profile.refusal(attachment.name, attachment.size_bytes)
     if reason is None and attachment.inline and attachment.size_bytes < profile.min_image_bytes:
         reason = "Small pictures inside the text are not saved."
@@ -105,7 +106,7 @@ def offered(principal: Principal, attachment: Attachment) -> Offered:
 
 def eml_refusal(principal: Principal, material: Material) -> str | None:
     """Return why the message itself cannot be saved as a file."""
-    too_large = len(material.mime) > principal.organization.profile.max_file_bytes
+    too_large = len(material.mime) > principal.profile.max_file_bytes
     return "The message is too large to be saved as a file." if too_large else None
 
 
@@ -118,9 +119,7 @@ def check(principal: Principal, wish: Wish, material: Material) -> None:
         offer = offers.get(chosen.ref)
         if offer is None:
             raise InvalidInput("attachments", "The message has no such attachment.")
-        reason = offer.reason or principal.organization.profile.refusal(
-            chosen.name or offer.attachment.name, offer.attachment.size_bytes
-        )
+        reason = offer.reason or principal.profile.refusal(chosen.name or offer.attachment.name, offer.attachment.size_bytes)
         if reason:
             raise InvalidInput("attachments", reason)
     refusal = eml_refusal(principal, material)
@@ -205,3 +204,28 @@ def _party(address: Address | None, records: Sequence[Record]) -> Addressee:
         if record.type in PARTY_TYPES and keys & {mail.normalised(a) for a in record.addresses}:
             return Addressee(address.name, address.address, record.human_id)
     return Addressee(address.name, address.address)
+
+
+# Why one failed
+
+
+def sealed_reason(deps: Deps, request: SaveRequest, reason: str) -> bytes | None:
+    """Return a reason that quotes somebody as it is kept; None if the vault is away: then our own sentence has to do."""
+    try:
+        return deps.vault.seal(request.tenant_id, _row(request), "said", reason.encode())
+    except Transient:
+        return None
+
+
+def reason_of(deps: Deps, request: SaveRequest) -> str:
+    """Return why a request failed or waits, for its user; "" if it does not."""
+    if request.said is None:
+        return request.reason
+    try:
+        return deps.vault.open(request.tenant_id, _row(request), "said", request.said).decode()
+    except Transient:
+        return request.reason
+
+
+def _row(request: SaveRequest) -> str:
+    return f"{request.user_id}/{request.save_id}"
