@@ -6,24 +6,29 @@ import json
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from gunicorn.app.base import BaseApplication
 
-from server import logs, wiring
+from server import logs, sync as engine, wiring
 from server.auth.secrets import CannotOpen, create_key_file
 from server.config import Settings
+from server.domain.mime import clean
 from server.errors import InvalidInput, SsiError
-from server.services import provisioning
+from server.services import operations, provisioning
 from server.services.keys import SETTLE_S, list_keys, rotate_keys
 from server.store import Store
 from server.web import create_app
 from server.web.pages import manifest_for
 from server.worker import Dispatcher
+
+if TYPE_CHECKING:
+    from server.worker.celery import CeleryBroker
 
 
 def main() -> None:
@@ -150,17 +155,61 @@ def _stop_dispatcher(_arbiter: Any, worker: Any) -> None:
 
 
 @cli.command()
-def worker() -> None:
-    """Do the jobs without serving the web, until interrupted."""
+@click.option("--threads", type=click.IntRange(1, 200), help="Sessions at a time (default: SSI_WORKER_THREADS).")
+def worker(threads: int | None) -> None:
+    """Do the jobs without serving the web, until interrupted.
+
+    With SSI_REDIS_URL all workers, on whichever machines, share the sessions out among them.
+    """
     settings = _settings()
     wiring.check(settings)
-    dispatcher = Dispatcher(wiring.build(settings), threads=max(1, settings.worker_threads), poll_s=settings.poll_s)
+    threads = threads or max(1, settings.worker_threads)
+    broker = _broker(settings, threads)
+    dispatcher = Dispatcher(wiring.build(settings), threads=threads, poll_s=settings.poll_s, broker=broker)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     dispatcher.start()
+    if broker is not None:
+        broker.start(dispatcher.take_up)
     stopped.wait()
     dispatcher.stop()
+    if broker is not None:
+        broker.stop()
+
+
+def _broker(settings: Settings, threads: int) -> CeleryBroker | None:
+    """Raises: InvalidInput."""
+    if not settings.redis_url:
+        return None
+    from server.worker.celery import CeleryBroker  # all of Celery comes along, which no other command needs
+
+    return CeleryBroker(settings.redis_url, wiring.redis_password(settings), ca_file=settings.ca_file, threads=threads)
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--dead", is_flag=True, help="Only what is given up.")
+@_json_option
+@click.pass_context
+def jobs(context: click.Context, dead: bool, as_json: bool) -> None:
+    """Show the jobs of all tenants that wait, run, or are dead: given up, with the reason, until somebody drives them on.
+
+    A line has kind, id, state, tenant, user, since when, tries in vain, and reason.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    found = operations.jobs(wiring.build(_settings()), dead_only=dead)
+    names = ("kind", "id", "state", "tenant", "user", "since", "attempts", "reason")
+    _tell(found, as_json, ("\t".join(clean(str(one[name] if one[name] is not None else "-")) for name in names) for one in found))
+
+
+@jobs.command("retry")
+@click.argument("job")
+@_json_option
+def jobs_retry(job: str, as_json: bool) -> None:
+    """Have the job with this id tried again now."""
+    kind = operations.retry_job(wiring.build(_settings()), job)
+    _tell({"id": job, "kind": kind}, as_json, f"{kind} {job}: will be tried again")
 
 
 @cli.command()
@@ -498,3 +547,26 @@ def user_list(tenant: str, as_json: bool) -> None:
         found = tx.users(tx.tenant(tenant).id)
     lines = (f"{one.email}\t{one.c4c_user_id}\t{'enabled' if one.enabled else 'disabled'}" for one in found)
     _tell([provisioning.describe_user(deps, tenant, one.email) for one in found] if as_json else None, as_json, lines)
+
+
+# Sessions
+
+
+@cli.command()
+@click.argument("user")
+@click.option("--dry-run", is_flag=True, help="Only print what the next session would do for people.")
+@click.option("--force", is_flag=True, help="Try again what failed, too.")
+@_json_option
+def sync(user: str, dry_run: bool, force: bool, as_json: bool) -> None:
+    """Have the session of a person's mailbox begin now; USER is their address."""
+    deps = wiring.build(_settings())
+    principal = provisioning.principal_by_address(deps, user)
+    if dry_run:
+        planned = [{"do": do, "type": type, "name": name} for do, type, name in engine.plan_only(deps, principal)]
+        counted = Counter((one["do"], one["type"]) for one in planned)
+        lines = [f"{one['do']}\t{one['type']}\t{clean(one['name'])}" for one in planned]
+        totals = [f"{number} x {do}, {type}" for (do, type), number in sorted(counted.items())]
+        _tell(planned, as_json, [*lines, *(totals or ["nothing to do"])])
+        return
+    engine.begin_now(deps, principal, forced=force)
+    _tell({"user": user, "woken": True}, as_json, f"{user}: a session begins now")

@@ -20,6 +20,7 @@ class Settings:
 
     database_url: str  # SQLAlchemy URL: sqlite:///path or postgresql+psycopg://...
     public_url: str  # origin under which browsers reach this server, without a trailing slash
+    hooks_url: str = ""  # origin where mail services reach us with notifications; "": public_url if that is https; off: none
     key_file: Path | None = None  # key-encryption keys (`ssi key`), readable by the server's user only; or key_vault
     key_vault: str = ""  # identifier of a key in Azure Key Vault, which wraps instead; with both, the file's keys still open
     client_id: str = ""  # Entra application (client) id of this installation
@@ -39,6 +40,7 @@ class Settings:
     consumer_domains: tuple[str, ...] = ("outlook.com", "hotmail.com", "live.com", "msn.com")  # mail domains of Outlook.com
     gmail_url: str = "https://gmail.googleapis.com"  # Gmail API
     google_topic: str = ""  # Pub/Sub topic to which Gmail publishes, "projects/p/topics/t"; without, mailboxes are only polled
+    google_push_account: str = ""  # e-mail address of the service account that signs the topic's pushes to /hooks/google
     google_people_url: str = "https://people.googleapis.com"  # People API
     smtp_url: str = ""  # mail server for our own mails, smtps:// or (STARTTLS) smtp://[user@]host[:port]; "": none are sent
     smtp_password_file: Path | None = None  # file that holds that user's password
@@ -57,7 +59,11 @@ class Settings:
     bind: str = "127.0.0.1"  # address to listen on
     port: int = 8400
     threads: int = 8  # request threads of a web process
-    worker_threads: int = 2  # job threads of the embedded worker; 0 leaves jobs to `ssi worker`
+    worker_threads: int = 2  # threads for sessions of the embedded worker; 0 leaves jobs to `ssi worker`
+    redis_url: str = (
+        ""  # redis:// or rediss://[user@]host[:port][/number], this installation's: spreads jobs over all `ssi worker`
+    )
+    redis_password_file: Path | None = None  # file that holds that user's password
     cache_s: int = 60  # how long a lookup's answer may be shown again
     c4c_timeout_s: float = 30.0  # deadline of one call to C4C
     graph_timeout_s: float = 30.0  # deadline of one call to Graph
@@ -73,7 +79,7 @@ class Settings:
     poll_s: float = 1.0  # how often the worker looks for due rows
     user_calls_per_minute: int = 60  # of one user, at each web process; 0 = no limit
     tenant_calls_per_minute: int = 6000  # of all users of one C4C tenant, at each web process; 0 = no limit
-    failed_sign_ins_per_minute: int = 30  # from one network address, at each web process; 0 = no limit
+    failed_sign_ins_per_minute: int = 30  # and refused notifications, from one network address, at each web process; 0 = no limit
     proxies: int = 0  # reverse proxies in front of this server, whose X-Forwarded-For is believed
     log_format: str = "json"  # json or text
 

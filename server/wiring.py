@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from server.auth import ExchangeLogin, TokenVault
 from server.auth.exchange_identity import ExchangeIssuer
-from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, Verifier
+from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, PushIssuer, Verifier
 from server.auth.oauth import Entra, Google
 from server.auth.oidc import Oidc
 from server.auth.secrets import FileKeys, Kek, Secrets
@@ -26,7 +26,7 @@ from server.c4c.saml import Minted, Minter, TokenSource
 from server.config import Settings
 from server.domain.hosts import AllowList
 from server.errors import InvalidInput
-from server.mail import Mailbox
+from server.mail import Capability, Mailbox
 from server.mail.exchange import ExchangeMailbox, Login
 from server.mail.exchange.autodiscover import discover, scheme
 from server.mail.google import GoogleMailbox
@@ -122,7 +122,7 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
         c4c=clients.open,
         mailbox=mailboxes.open,
         pause_mailbox=mailboxes.pause,
-        capabilities=lambda provider: _MAILBOXES[provider].capabilities,
+        capabilities=partial(_capabilities, has_topic=bool(settings.google_topic)),
         links=lambda tenant: DeepLinks.from_json(tenant.c4c.links),
         now=clock,
         sleep=time.sleep,
@@ -149,6 +149,8 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
             consumer_domains=frozenset(domain.lower() for domain in settings.consumer_domains),
         ),
         public_url=settings.public_url,
+        hooks_url=_hooks_url(settings),
+        push_verifier=_push_verifier(settings, identity, clock),
         send_mail=_mail_sender(settings, tls, clock),
     )
 
@@ -173,6 +175,11 @@ def _mail_sender(settings: Settings, tls: ssl.SSLContext, clock: Callable[[], da
         return None
     password = _secret(settings, "smtp_password_file")
     return Smtp(settings.smtp_url, password, settings.mail_from, tls, settings.smtp_timeout_s, now=clock).send
+
+
+def redis_password(settings: Settings) -> str:
+    """Raises: InvalidInput."""
+    return _secret(settings, "redis_password_file")
 
 
 def _secret(settings: Settings, name: str) -> str:
@@ -231,6 +238,34 @@ def _issuers(settings: Settings, gateway: Gateway) -> list[Issuer]:
         issuers += [GoogleIssuer(gateway, issuer=settings.google_issuer, keys_url=settings.google_keys_url, audience=google)]
     pane = frozenset({f"{settings.public_url}/sidebar"})  # the manifest's SourceLocation
     return issuers + [ExchangeIssuer(gateway, host=host, audience=pane) for host in settings.exchange_metadata_hosts]
+
+
+def _capabilities(provider: Provider, *, has_topic: bool) -> frozenset[Capability]:
+    pushes: frozenset[Capability] = frozenset({"push"} if provider == "google" and has_topic else ())
+    return _MAILBOXES[provider].capabilities | pushes
+
+
+def _hooks_url(settings: Settings) -> str:
+    """Raises: InvalidInput. (Graph calls nothing but https, and so does Pub/Sub.)"""
+    if settings.hooks_url in ("", "off"):
+        return settings.public_url if not settings.hooks_url and settings.public_url.startswith("https://") else ""
+    if not settings.hooks_url.startswith("https://"):
+        raise InvalidInput("SSI_HOOKS_URL", "must be https://host[:port], or off")
+    return settings.hooks_url.rstrip("/")
+
+
+def _push_verifier(settings: Settings, gateway: Gateway, clock: Callable[[], datetime]) -> Verifier | None:
+    """Without a service account that signs them, no push can be told from a stranger's call."""
+    if not (settings.google_push_account and _hooks_url(settings)):
+        return None
+    issuer = PushIssuer(
+        gateway,
+        issuer=settings.google_issuer,
+        keys_url=settings.google_keys_url,
+        audience=f"{_hooks_url(settings)}/hooks/google",
+        account=settings.google_push_account,
+    )
+    return Verifier([issuer], clock)
 
 
 def _application_uri(settings: Settings) -> str:

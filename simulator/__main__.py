@@ -34,6 +34,7 @@ def main() -> None:
     if options.latency:
         world.latency["c4c"] = Latency(base_ms=options.latency)
     with Simulator(world, options.state_dir, first_port=options.port, sidebar_url=sidebar) as simulator:
+        simulator.server_url = sidebar.removesuffix("/sidebar")
         provisioning = simulator.provisioning()
         if options.seed_file:
             with os.fdopen(os.open(options.seed_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:

@@ -38,6 +38,8 @@ NEWCOMERS: tuple[AccessType, ...] = ("office365", "exchange_direct", "google", "
 OWN_CATEGORIES = (("Follow-up", "preset1"), ("Private", "preset8"), ("Offer", "none"))
 """What each user keeps in the master list; the product must leave these alone."""
 
+NAMED = 14  # people with names and addresses of their own; whoever comes after them has a number
+
 
 @dataclass(frozen=True, slots=True)
 class _Size:
@@ -68,7 +70,7 @@ def build(seed: int = 20261122) -> World:
 def small(seed: int = 20261122, *, people: int = 3, newcomers: bool = False) -> World:
     """Return a World with every case of `build()` and little else, cheap enough to make for each test.
 
-    `people` are those with a mailbox and the product, 3 to 12; with `newcomers` the four of `build()` come after them.
+    `people` are those with a mailbox and the product, 3 or more; with `newcomers` the four of `build()` come after them.
     """
     return _build(seed, _Size(people, 3, 6, 2, 2, 3, 3, 4, (0, 4, 2), newcomers))
 
@@ -157,8 +159,11 @@ def _people(pool: Names, provisioned: int) -> list[Person]:
     for number in range(provisioned + 2):
         german = number % 3 == 1
         half = len(pool.first) // 2 if german else 0
-        first, last = pool.first[half + number * 7], pool.last[half + number * 11]
+        first = pool.first[(half + number * 7) % len(pool.first)]
+        last = pool.last[(half + number * 11) % len(pool.last)]
         person = _person(first, last, number, german=german)
+        if number >= NAMED:  # names come again
+            person.email, person.user_id = f"person.{number}@{OWN_DOMAIN}", f"PERSON{number}"
         person.provisioned = number < provisioned
         people.append(person)
     return people

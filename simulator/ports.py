@@ -26,6 +26,8 @@ from cryptography.x509.oid import NameOID
 from simulator import c4c, demo, ews, google, graph, identity, inbox, smtp
 from simulator.ews import autodiscover as ews_autodiscover, identity as ews_identity
 from simulator.google import identity as google_identity, people as google_people
+from simulator.google.push import Pushes
+from simulator.graph.subscriptions import Courier, Subscriptions, post_by_http
 from simulator.serving import Port, joined
 from simulator.world import AccessType, Person, World
 
@@ -40,6 +42,8 @@ NEWCOMERS = "Newcomers"
 """The organization whose people choose their mailbox themselves."""
 SERVICE_ACCOUNT = ews.ServiceAccount("ssi-service", "Impersonate-1!")
 """May impersonate everybody at the simulated Exchange."""
+HOOKS = "https://hooks.example.com"
+"""Where the vendors reach the product, by way of a reverse proxy, since Graph calls nothing but https."""
 PORTS = 8  # inbox, C4C, Graph, identity, Exchange, Google, mail server, pages to sign in
 BEARER_LIFETIME_S = 12 * 3600.0  # long enough for a day of trying things out
 _PARTY_ROLES = {"contact": "1015", "account": "1001", "individual_customer": "1020"}
@@ -67,12 +71,16 @@ CODES: dict[str, Any] = {
 class Simulator:
     """The vendors, serving. `world` may be replaced at any time, e.g. by each test; the ports stay.
 
-    `first_port` 0 takes free ones. `sidebar_url` is where the product's pane is; set it before the inbox is opened.
+    `first_port` 0 takes free ones. `sidebar_url` is where the product's pane is; set it before the inbox is opened. `server_url`
+    is the product's origin on this machine if it shall get notifications: what the vendors send to HOOKS is let through to there.
     """
 
     def __init__(self, world: World, state_dir: Path, *, first_port: int = 0, sidebar_url: str = "") -> None:
         self.world = world
         self.sidebar_url = sidebar_url
+        self.server_url = ""
+        self.subscriptions = Subscriptions(self._notify)
+        self._courier = Courier(self.subscriptions, lambda: self.world, every_s=0.1)
         self._state = state_dir
         self._authority = _authority(state_dir / "ca")
         self.ca_file = state_dir / "ca" / "ca.pem"
@@ -87,7 +95,7 @@ class Simulator:
             world_now, public_url=lambda: self.identity.url, pages_url=lambda: self.sign_in.url, state_dir=keys
         )
         self.provider = identity.provider_of(identity_app)
-        graph_app = graph.create_app(world_now, self.provider.verify_graph_token)
+        graph_app = graph.create_app(world_now, self.provider.verify_graph_token, self.subscriptions)
         c4c_app = c4c.create_app(world_now, public_url=lambda: self.c4c.url)
         self.exchange_identity = ews_identity.ExchangeIdentity(world_now, public_url=lambda: self.ews.url, state_dir=keys)
         ews_app = ews.create_app(
@@ -96,13 +104,15 @@ class Simulator:
         google_app = google_identity.create_app(world_now, public_url=lambda: self.google.url, state_dir=keys)
         self.google_identity = google_identity.identity_of(google_app)
         gmail_app = google.create_app(world_now, self.google_identity.grant)
-        shared = google.service_of(gmail_app).gmail
+        self._gmail = google.service_of(gmail_app)
+        shared = self._gmail.gmail
         inbox_app = inbox.create_app(
             world_now,
             sidebar_url=lambda: self.sidebar_url,
             mint_token=self.bearer,
             mint_identity_token=lambda person, url: self.exchange_identity.mint_identity_token(self.world, person, url),
             gmail=shared,
+            book_of=lambda person: self.books.of(self.world, person),
             turns={"password": self._change_password, "consent": self._change_consent, "admin": self._need_admin},
         )
         people_app = google_people.create_app(world_now, self.google_identity.grant)
@@ -123,10 +133,23 @@ class Simulator:
     def __enter__(self) -> Simulator:
         for port in (self.inbox, self.c4c, self.graph, self.identity, self.ews, self.google, self.smtp, self.sign_in):
             self._open.enter_context(port)
+        self._open.enter_context(self._courier)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
+
+    @property
+    def gmail_pushes(self) -> Pushes:
+        """The Pub/Sub topics that exist, and which mailboxes are watched."""
+        return self._gmail.pushes
+
+    def _notify(self, url: str, body: bytes) -> tuple[int, str, bytes]:
+        """Do as `graph.subscriptions.Post`, the product's reverse proxy being in between."""
+        if not (self.server_url and url.startswith(HOOKS)):
+            return 0, "", b""
+        trusted = ssl.create_default_context(cafile=str(self.ca_file))
+        return post_by_http(self.server_url + url.removeprefix(HOOKS), body, verify=trusted)
 
     def bearer(self, person: Person) -> str:
         """Return a token for the product's API: Google's for who has the mailbox there, else Entra's."""
@@ -236,6 +259,7 @@ class Simulator:
             "users": [self._user(person) for person in world.people if person.provisioned],
             "environment": {
                 "SSI_CA_FILE": str(self.ca_file),
+                **({"SSI_HOOKS_URL": HOOKS} if self.server_url else {}),
                 "SSI_OFFICE_JS_URL": self.inbox.url + "/office.js",
                 "SSI_FRAME_ANCESTORS": self.inbox.url,
                 "SSI_ENTRA_AUTHORITY": self.identity.url,

@@ -103,7 +103,8 @@ class Fault:
     `kind`: "status" (answer `status` with `retry_after_s`, not acting), "hang" (sleep `seconds`, then act),
     "drop" (close the connection before acting), "acted_drop" (act, then close the connection without an answer),
     "html" (200 with an HTML page), "garbage" (200 with broken JSON), or a vendor's own word, e.g. C4C's "silent_empty".
-    `match` is a substring of "METHOD path"; `times` counts down, None means until removed.
+    `match` is a substring of "METHOD path"; `times` counts down, None means until removed. `says` is the sentence in C4C's answer
+    to "part_status".
     """
 
     vendor: str
@@ -113,6 +114,7 @@ class Fault:
     retry_after_s: int | None = None
     seconds: float = 0.0
     times: int | None = 1
+    says: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
 

@@ -6,6 +6,7 @@ tests are killed, the kernel ends it. Nothing of a service that already runs on 
 
 import glob
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,32 +14,35 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def postgres(*, durable: bool = False) -> Iterator[str]:
-    """Run an empty PostgreSQL; yield its SQLAlchemy URL.
+def postgres(*, durable: bool = False, place: Path | None = None, port: int = 0) -> Iterator[str]:
+    """Run a PostgreSQL; yield its SQLAlchemy URL. It is empty, unless it ran before in the same `place`, a folder that stays.
 
-    `durable` keeps fsync on, for tests that kill it; without it the server trades safety on power loss for speed.
+    `durable` keeps fsync on, for tests that kill it; without it the server trades safety on power loss for speed. The end of the
+    block is an "immediate shutdown": nothing is written any more, and the next start in the place recovers as after a crash.
     """
-    port = free_port()
+    port = port or free_port()
     # PostgreSQL refuses to run as root, so root becomes the user that Debian's package made.
     identity = ["--reuid", "postgres", "--regid", "postgres", "--init-groups"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="ssi-postgres-", ignore_cleanup_errors=True) as directory:
+    with ExitStack() as stack:
+        directory = str(place or stack.enter_context(_passing()))
         if identity:
             shutil.chown(directory, "postgres", "postgres")
         data = Path(directory, "data")
         access = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-        subprocess.run(
-            ["setpriv", *identity, newest_postgres("initdb"), "-D", data, *access],
-            cwd=directory,
-            check=True,
-            capture_output=True,
-        )
+        if not data.exists():
+            subprocess.run(
+                ["setpriv", *identity, newest_postgres("initdb"), "-D", data, *access],
+                cwd=directory,
+                check=True,
+                capture_output=True,
+            )
         settings = [f"listen_addresses={LOOPBACK}", f"unix_socket_directories={directory}"]
         if not durable:
             settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
@@ -49,10 +53,14 @@ def postgres(*, durable: bool = False) -> Iterator[str]:
             yield f"postgresql+psycopg://postgres@{LOOPBACK}:{port}/postgres"
 
 
+def _passing() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="ssi-postgres-", ignore_cleanup_errors=True)
+
+
 @contextmanager
-def redis() -> Iterator[str]:
-    """Run an empty Redis; yield its URL."""
-    port = free_port()
+def redis(*, port: int = 0) -> Iterator[str]:
+    """Run an empty Redis; yield its URL. The end of the block kills it."""
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="ssi-redis-") as directory:
         storage = ["--dir", directory, "--save", "", "--appendonly", "no"]
         server = ["redis-server", "--bind", LOOPBACK, "--port", port, *storage]
@@ -61,8 +69,14 @@ def redis() -> Iterator[str]:
 
 
 def free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that stays free until it is used, also while its server is down.
+
+    None that the system gives to whoever asks for any, or to connections that go out: those begin at 32768 (ip(7)).
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server((LOOPBACK, port)):
+            return port
 
 
 def newest_postgres(program: str) -> str:

@@ -226,6 +226,26 @@ class GoogleIssuer:
         return tenant, subject, text_of(claims, "email")
 
 
+class PushIssuer(GoogleIssuer):
+    """Tokens by which Google's Pub/Sub proves a push: made for exactly our address, for the service account of our operator.
+
+    Sources: "Authentication for push subscriptions" of Cloud Pub/Sub (gmail.md [R18]): `aud` is the audience that the
+    subscription names, `email` its service account, `email_verified` true.
+    """
+
+    def __init__(self, gateway: Gateway, *, issuer: str, keys_url: str, audience: str, account: str) -> None:
+        super().__init__(gateway, issuer=issuer, keys_url=keys_url, audience=frozenset({audience}))
+        self._account = account
+
+    def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
+        email = text_of(claims, "email")
+        if text_of(claims, "aud") not in self._audience:
+            raise refused("it was issued for another service")
+        if email != self._account or claims.get("email_verified") is not True:
+            raise refused("another account made it")
+        return "pubsub", text_of(claims, "sub"), email
+
+
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """What is kept of a token that was good: what it says, its times, and the key that signed it."""

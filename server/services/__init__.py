@@ -111,6 +111,8 @@ class Deps:
     mail_scopes: tuple[str, ...]
     doors: Doors
     public_url: str  # origin of our own pages, for links in mails
+    hooks_url: str = ""  # origin where mail services reach us with notifications; "": none are ordered
+    push_verifier: Verifier | None = None  # judges the tokens of Google's notifications; None: none are taken
     send_mail: Callable[[Letter], None] | None = None  # by the operator's mail server; None: there is none
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
     tries: Tries = field(default_factory=lambda: Tries(TRIES_AT_ONCE))

@@ -23,7 +23,7 @@ from server.auth.flow import Granted, Tokens
 from server.domain.hosts import is_exchange_online, server_url
 from server.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NeedsReauth, NotFound, Rejected, SsiError, Transient
 from server.mail import Mailbox, Owner
-from server.services import Deps, Principal
+from server.services import Deps, Principal, subscriptions
 from server.services.connections import IMPERSONATION, PROVIDERS, identity_of, own_connection
 from server.services.signing_in import ConnectRefused, keep_flow, opened, take_flow, unknown_flow
 from server.store import Connection, Organization, Provider, Transaction, User, account_key
@@ -62,7 +62,6 @@ class Progress(NamedTuple):
     phase: str
     done: int
     total: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def overview(deps: Deps, principal: Principal) -> Overview:
 def _progress(deps: Deps, connection: Connection) -> Progress | None:
     with deps.store.transaction(reading=True) as tx:
         sync = tx.session_of(connection.id)
-    return None if sync is None else Progress(sync.state, sync.phase, sync.done, sync.total, sync.reason)
+    return None if sync is None else Progress(sync.state, sync.phase, sync.done, sync.total)
 
 
 # Microsoft 365, Outlook.com, Google
@@ -292,6 +291,7 @@ def fit(deps: Deps, organization: Organization) -> None:
         people = [tx.principal_of(user.id) for user in tx.users_in(organization.id)]
     for connection in connections:
         if not _fits(connection, organization.access_type):
+            subscriptions.end(deps, connection)
             deps.vault.disconnect(connection.id, BY_ADMINISTRATOR)
     opened = {c.user_id for c in connections if c.provider == "exchange" and c.credentials is None and c.state != "disconnected"}
     if organization.access_type == IMPERSONATION:
@@ -343,6 +343,7 @@ def end(deps: Deps, user: User, connection: Connection, reason: str) -> bool:
             tx.unbind_identity(user.id, *identity)
         tx.record("mailbox.disconnect", deps.now(), tenant_id=user.tenant_id, user_id=user.id, connection=connection.id)
 
+    subscriptions.end(deps, connection)
     return deps.vault.disconnect(connection.id, reason, also=also)
 
 

@@ -1,8 +1,9 @@
-"""Mails that we owe people: that a mailbox can no longer be opened, why, and where to mend it.
+"""Mails that we owe people: that a mailbox can no longer be opened, or is not being synchronized, why, and where to mend it.
 
 The row in the store is the truth. A mail whose outcome is not known is sent again, as is one whose worker died after it: better
 twice than never, and both have the same Message-ID. What was mended meanwhile needs no mail, so the connection is looked at again
-just before. Under Impersonation a person can mend nothing: their administrator is told, once for all with the same cause.
+just before. Under Impersonation a person can mend no broken mailbox: their administrator is told, once for all with the same
+cause. Otherwise an organization may want its administrator told of each, beside the person (`Profile.admins_told`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import random
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -21,66 +22,89 @@ from urllib.parse import urlsplit
 from server import logs
 from server.errors import InvalidInput, Rejected, Transient, Unknown
 from server.mail.smtp import Letter
-from server.services import Deps, Principal
+from server.services import Deps, Principal, syncing
 from server.services.connections import IMPERSONATION
-from server.store import Connection, LeaseLost, Notice
+from server.store import Connection, MailboxSync, Notice, Transaction
 
 LEASE_S = 300.0  # for one mail; more than the longest sending takes
 TOLD_FOR = timedelta(days=7)  # so long an administrator is not told the same cause again
-SETTINGS_PATH = "/settings/sync/email"
+PATHS = {"mailbox_broken": "/settings/sync/email", "sync_failing": "/settings/"}
+"""Kind -> the page that shows what is wrong."""
+FAILING = 10  # sessions in a row that failed, after which we write
 FALLBACK = "en"
 
 log = logs.get(__name__)
 
 
-def send_due(deps: Deps) -> int:
-    """Send the mail that is due the longest, if any; return how many were worked on."""
+def take_due(deps: Deps, limit: int) -> list[Notice]:
+    """Take the mails that are due the longest, at most so many; called by the worker, which then sends each."""
     with deps.store.transaction() as tx:
-        notice = tx.take_notice(deps.now(), LEASE_S)
-    if notice is None:
-        return 0
-    with suppress(LeaseLost):  # the connection was mended while we worked, or another worker has the notice: theirs to note
-        _send(deps, notice)
-    return 1
+        return tx.take_notices(deps.now(), LEASE_S, limit)
 
 
-def compose(notice: Notice, principal: Principal, mailbox: str, public_url: str, *, language: str = FALLBACK) -> Letter:
-    """Return the mail for one notice: to the person, or to their administrator if only that one can mend it."""
-    is_admins = principal.organization.access_type == IMPERSONATION
-    texts = _catalogue()
-    form = texts.get(language, texts[FALLBACK])[f"{notice.kind}_impersonation" if is_admins else notice.kind]
-    organization = principal.organization
+def session_failed(tx: Transaction, session: MailboxSync, failures: int, code: str, now: datetime) -> None:
+    """Owe the person a mail once so many sessions of their mailbox failed in a row. Call it where the failure is kept.
+
+    The mail says why the last one did, as its row tells when the mail is sent; of that only the `code` is in the notice.
+    """
+    if failures == FAILING:
+        tx.owe_notice(tx.connection(session.connection_id), "sync_failing", code, now)
+
+
+def compose(notice: Notice, principal: Principal, mailbox: str, public_url: str, *, language: str = FALLBACK) -> list[Letter]:
+    """Return the mails for one notice: to the person, to their administrator, or to both, each in the person's language."""
+    if notice.kind == "mailbox_broken" and principal.organization.access_type == IMPERSONATION:
+        variants = ["_impersonation"]
+    else:
+        variants = ["", "_admin"] if principal.profile.admins_told else [""]
+    return [_composed(notice, variant, principal, mailbox, public_url, language) for variant in variants]
+
+
+def _composed(notice: Notice, variant: str, principal: Principal, mailbox: str, public_url: str, language: str) -> Letter:
+    texts, organization = _catalogue(), principal.organization
+    form = texts.get(language, texts[FALLBACK])[notice.kind + variant]
     values = {
         "name": _one_line(principal.user.name),
         "mailbox": _one_line(mailbox),
         "organization": _one_line(organization.name),
         "reason": _one_line(notice.reason),
         "contact": _one_line(organization.admin_contact),
-        "link": public_url + SETTINGS_PATH,
+        "link": public_url + PATHS[notice.kind],
     }
     host = re.sub(r"[^A-Za-z0-9.-]", "-", urlsplit(public_url).hostname or "localhost")
     return Letter(
-        message_id=f"notice-{notice.id}@{host}",
-        to=organization.admin_contact if is_admins else principal.user.email,
+        message_id=f"notice-{notice.id}{'-admin' if variant == '_admin' else ''}@{host}",
+        to=organization.admin_contact if variant else principal.user.email,
         subject=form["subject"],
         text="\n\n".join(paragraph.format_map(values) for paragraph in form["text"]) + "\n",
     )
 
 
-def _send(deps: Deps, notice: Notice) -> None:
-    """Raises: LeaseLost."""
+def send(deps: Deps, notice: Notice) -> None:
+    """Send a mail that was taken, unless nobody needs it any more.
+
+    Raises: LeaseLost if the connection was mended while we worked, or another worker has the notice: theirs to note.
+    """
     send_mail = deps.send_mail
     with deps.store.transaction(reading=True) as tx:
         principal, connection = tx.principal_of(notice.user_id), tx.connection(notice.connection_id)
-        needless = _needless(notice, connection)
-        if principal and principal.organization.access_type == IMPERSONATION:
+        session = tx.session_of(connection.id)
+        needless = _needless(notice, connection, session)
+        if notice.kind == "mailbox_broken" and principal and principal.organization.access_type == IMPERSONATION:
             was_told = tx.was_told(notice, principal.organization.id, deps.now() - TOLD_FOR)
             needless = needless or ("The administrator was told." if was_told else "")
     if principal is None or send_mail is None or needless:
-        _give_up(deps, notice, needless or ("No mail server is set up." if principal else "The person is not enabled."))
+        with deps.store.transaction() as tx:
+            why = "No mail server is set up." if principal else "The person is not enabled."
+            tx.notice_dropped(notice, needless or why)
         return
+    if notice.kind == "sync_failing" and session is not None:
+        last = session if session.reason else replace(session, reason=notice.reason)  # another one may have begun meanwhile
+        notice = replace(notice, reason=syncing.why(deps, principal, last))
+    letters = compose(notice, principal, connection.mailbox, deps.public_url, language=principal.user.language)
     try:
-        send_mail(compose(notice, principal, connection.mailbox, deps.public_url))
+        for letter in letters:
+            send_mail(letter)
     except (Rejected, InvalidInput) as error:
         log.warning("notice refused", notice=notice.id, reason=str(error))
         _give_up(deps, notice, str(error))
@@ -92,8 +116,12 @@ def _send(deps: Deps, notice: Notice) -> None:
         log.info("notice sent", notice=notice.id, kind=notice.kind)
 
 
-def _needless(notice: Notice, connection: Connection) -> str:
+def _needless(notice: Notice, connection: Connection, session: MailboxSync | None) -> str:
     """Return why nobody needs this mail; "" if somebody does."""
+    if notice.kind == "sync_failing":
+        if connection.state != "active" or session is None or session.suspended_at is not None:
+            return "The connection changed meanwhile."
+        return "" if session.failures >= FAILING else "Sessions go well again."
     if connection.state != "needs_reauth" or connection.since != notice.since:
         return "The connection changed meanwhile."
     return ""

@@ -344,6 +344,18 @@ def remove_user(deps: Deps, tenant_name: str, email: str) -> None:
         tx.record("user.remove", deps.now(), tenant_id=user.tenant_id, user_id=user.id)
 
 
+def principal_by_address(deps: Deps, email: str) -> Principal:
+    """Return the enabled person with this address. Raises: NotFound; InvalidInput if several tenants have one."""
+    with deps.store.transaction(reading=True) as tx:
+        users = [user for tenant in tx.tenants() if (user := tx.user_by_email(tenant.id, email)) is not None]
+        principal = tx.principal_of(users[0].id) if len(users) == 1 else None
+    if len(users) > 1:
+        raise InvalidInput("user", "is set up in several tenants")
+    if principal is None:
+        raise NotFound(f"There is nobody with the address {email} who may use this.")
+    return principal
+
+
 def describe_user(deps: Deps, tenant_name: str, email: str) -> dict[str, Any]:
     """Return what an administrator may see of a person. Raises: NotFound."""
     with deps.store.transaction(reading=True) as tx:

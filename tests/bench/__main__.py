@@ -1,7 +1,8 @@
 """Measure the product: real server processes, real ports, the simulator behind them.
 
 Prints one line per figure: value, limit, whether it is met, and how it was measured; with --json one object of names and
-values. With names of parts (lookup, save, mailbox, memory, growth, pane) only those are measured. The exit code is 0 either way.
+values. With names of parts (lookup, save, mailbox, memory, growth, pane, sessions, sessions-growth) only those are measured; the
+last, which takes long, only when it is named. The exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from simulator import demo
-from tests.bench import growth, lookup, mailbox, memory, pane, save
+from tests.bench import growth, lookup, mailbox, memory, pane, save, sessions
 from tests.bench.figures import CannotMeasure, Figure, table
 from tests.bench.product import running, simulated
 
@@ -56,22 +57,27 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "memory": _memory,
     "growth": growth.measure,
     "pane": _pane,
+    "sessions": sessions.measure,
 }
+NAMED_PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"sessions-growth": sessions.measure_growth}
+"""Measured only when they are named."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"one of {', '.join(PARTS)}; all if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"one of {', '.join(PARTS | NAMED_PARTS)}; all but the last if none is named"
+    )
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
+    if unknown := set(options.parts) - set(PARTS | NAMED_PARTS):
         parser.error(f"there is no part {min(unknown)!r}")
     load = os.getloadavg()[0]
     figures: list[Figure] = []
     for name in options.parts or PARTS:
         print(f"Measuring: {name} ...", file=sys.stderr, flush=True)
         try:
-            figures += PARTS[name]()
+            figures += (PARTS | NAMED_PARTS)[name]()
         except CannotMeasure as error:
             print(f"Not measured: {name}: {error}", file=sys.stderr, flush=True)
     if options.json:

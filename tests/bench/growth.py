@@ -129,6 +129,7 @@ class _Steps:
 
     def __init__(self, deps: Deps) -> None:
         self.count = 0
+        self._lock = threading.Lock()  # connections of several threads step at the same time
         sa.event.listen(deps.store._engine, "checkout", self._watch)
 
     def _watch(self, connection: Any, _record: Any, _proxy: Any) -> None:
@@ -137,7 +138,8 @@ class _Steps:
         connection.set_progress_handler(self._step, 1)
 
     def _step(self) -> int:
-        self.count += 1
+        with self._lock:
+            self.count += 1
         return 0
 
 
