@@ -122,6 +122,19 @@ def test_the_search_would_find_them(database: str, capsys: pytest.CaptureFixture
     assert SUBJECT.encode() in stored(database)
 
 
+def test_what_c4c_says_of_a_refused_save_is_told_to_its_user_only(
+    me: Api, world: World, item: Item, database: str, deps: Any
+) -> None:
+    world.faults.append(Fault("c4c", "part_status", CREATE, status=400, says=f"The subject {SUBJECT} is not allowed"))
+    refused = me.save(item, [contact_link(world)])
+    assert f"The subject {SUBJECT} is not allowed" in refused.json["detail"]
+    assert SUBJECT in me.get(f"/saves/{refused.json['save_id']}").json["reason"]
+    assert SUBJECT in me.context(item)["save"]["reason"]
+    with deps.store.transaction(reading=True) as tx:
+        assert [job.reason for job in tx.jobs(deps.now(), dead_only=True)] == ["It was refused."]
+    assert SUBJECT.encode() not in stored(database)
+
+
 def test_a_waiting_wish_is_sealed(me: Api, world: World, item: Item, database: str) -> None:
     world.faults.append(Fault("c4c", "drop", "$batch", times=None))
     assert me.save(item, [contact_link(world)], subject=EDITED).status_code == 202

@@ -15,7 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from server import logs
 from server.services import Deps
-from server.web import api, auth, pages, problems, settings
+from server.web import api, auth, dashboard, hooks, pages, problems, settings
 from server.web.catalogue import Catalogue
 from server.web.html import Html, office_policy
 from server.wiring import Face
@@ -52,12 +52,14 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
         _only_exactly(app, face.cors_origins)
         CORS(app, resources={r"/api/*": {"origins": list(face.cors_origins)}}, send_wildcard=False, supports_credentials=False)
     app.register_blueprint(api.blueprint(deps))
+    app.register_blueprint(hooks.blueprint(deps))
     app.spec_processor(_as_it_is)
     files = pages.assets()
     html = Html(face, Catalogue.load(), files.url)
     door = auth.Door(deps, face, html)
     app.register_blueprint(pages.blueprint(deps, face, html, files))
     app.register_blueprint(auth.blueprint(deps, face, html, door))
+    app.register_blueprint(dashboard.blueprint(deps, html, door))
     app.register_blueprint(settings.blueprint(deps, face, html, door))
     _pack(app)
     _observe(app)

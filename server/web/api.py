@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError as FutureTimeout
@@ -16,15 +15,17 @@ from flask import Response, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from server.errors import Forbidden, NeedsReauth, Transient
-from server.services import Caller, Deps, connections, context, saving
+from server.services import Caller, Deps, Principal, connections, context, issues, saving, syncing
 from server.web import models as m
+from server.web.catalogue import chosen
 from server.web.limits import check_shape
-from server.web.problems import problem
+from server.web.problems import problem, too_often
 from server.web.throttle import Throttle, network
 
 T = TypeVar("T")
 
 MAX_WAITING = 32  # answers under way at a time; a sick database or sign-in service may hold many of them
+MAX_ISSUES = 50  # in one answer
 GRACE_S = 0.15  # a use case that keeps a deadline of its own knows better what took so long
 
 _PROBLEMS = {
@@ -32,7 +33,7 @@ _PROBLEMS = {
     401: "The token is missing or no longer good.",
     403: "The person is known but not set up.",
     404: "There is no such thing for this caller.",
-    409: "Accepted, and failed; `save_id` names the save to retry.",
+    409: "A save was accepted, and failed: `save_id` names it. Or no session can begin: `code` says why.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     422: "Refused before anything was written.",
@@ -80,7 +81,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
             # Who shares the address of somebody who tries keys is not shut out: good tokens do not come here.
             wait_s = strangers.take(network(request.remote_addr))
             if wait_s:
-                return _too_often("Too many sign-ins from here failed.", wait_s)
+                return too_often("Too many sign-ins from here failed.", wait_s)
             raise
         return None
 
@@ -90,7 +91,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
             return None
         principal, cost = _caller().principal, 0.1 if request.method == "GET" else 1.0
         wait_s = users.take(principal.user.id, cost) or tenants.take(principal.tenant.id, cost)
-        return _too_often("That was very quick.", wait_s) if wait_s else None
+        return too_often("That was very quick.", wait_s) if wait_s else None
 
     @bp.before_request
     def _only_flat_objects() -> None:
@@ -116,8 +117,8 @@ def blueprint(deps: Deps) -> APIBlueprint:
             capabilities=sorted(deps.capabilities(provider)),
             admin_contact=principal.organization.admin_contact,
             settings=m.PaneSettings(
-                leads_enabled=principal.organization.profile.leads_enabled,
-                max_file_bytes=principal.organization.profile.max_file_bytes,
+                leads_enabled=principal.profile.leads_enabled,
+                max_file_bytes=principal.profile.max_file_bytes,
             ),
         )
 
@@ -174,7 +175,7 @@ def blueprint(deps: Deps) -> APIBlueprint:
         responses={200: "Saved before", 202: "Accepted, not finished", **_documented(*_BODY, 401, 403, 404, 409, 503)},
     )
     def save(body: m.SaveIn) -> Any:
-        return _answer(saving.accept(deps, _caller(), body.item.value(), body.wish()))
+        return _answer(saving.accept(deps, _caller(), body.item.value(), body.wish(), follow_thread=body.follow_thread))
 
     @bp.get("/saves/<string(length=32):save_id>")
     @bp.output(m.SaveOut)
@@ -195,7 +196,46 @@ def blueprint(deps: Deps) -> APIBlueprint:
         answer, status = _answer(outcome), 200
         return answer if isinstance(answer, Response) else (answer[0], 202 if answer[1] == 202 else status)
 
+    @bp.get("/sync")
+    @bp.output(m.SyncOut)
+    @bp.doc(
+        summary="What the sync engine is at",
+        description="Causes and remedies are in the language of Accept-Language, else in the person's.",
+        security="bearer",
+        responses=_documented(401, 403, 503),
+    )
+    def sync_state() -> m.SyncOut:
+        principal, language = _caller().principal, _language()
+        return in_time(lambda: _sync(deps, principal, language))
+
+    @bp.post("/sync")
+    @bp.output(m.SyncOut, status_code=202)
+    @bp.doc(
+        summary="Force Sync",
+        description="202: a session begins now, or right after the one under way. 409: none can; `code` says why.",
+        security="bearer",
+        responses={202: "A session begins", **_documented(401, 403, 409, 503)},
+    )
+    def force_sync() -> Any:
+        principal = _caller().principal
+        try:
+            syncing.force(deps, principal)
+        except syncing.CannotSync as error:
+            return problem(409, error.code, str(error))
+        return _sync(deps, principal, _language()), 202
+
     return bp
+
+
+def _language() -> str:
+    """Return in which language who asks reads, "" if they do not say."""
+    return chosen(request.accept_languages, syncing.LANGUAGES)
+
+
+def _sync(deps: Deps, principal: Principal, language: str) -> m.SyncOut:
+    engine, total = syncing.engine(deps, principal, language=language), syncing.count_issues(deps, principal)
+    told = issues.told(deps, principal, MAX_ISSUES, language=language) if total else []
+    return m.sync_out(engine, total, told)
 
 
 class _Deadline:
@@ -230,12 +270,6 @@ def _answer(outcome: saving.Outcome) -> Any:
 def _caller() -> Caller:
     caller: Caller = g.caller
     return caller
-
-
-def _too_often(what: str, wait_s: float) -> Response:
-    seconds = math.ceil(wait_s)
-    detail = f"{what} Try again in {seconds} second{'s' if seconds > 1 else ''}."
-    return problem(429, "too_often", detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
 
 
 def _identified(deps: Deps, authorization: str) -> Caller:

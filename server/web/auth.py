@@ -12,6 +12,7 @@ import hmac
 import math
 import re
 import secrets
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from apiflask import APIBlueprint
@@ -20,8 +21,9 @@ from werkzeug.exceptions import BadRequest
 
 from server import logs
 from server.errors import NotFound, SsiError, Transient
-from server.services import Deps, signing_in
+from server.services import Deps, signing_in, syncing
 from server.web.html import Html, Refusal, go, office_policy, refusal_of
+from server.web.problems import problem
 from server.web.throttle import Charge, Throttle, network
 from server.wiring import Face
 
@@ -62,12 +64,36 @@ class Door:
         self._origin = face.public_url
         self._html = html
         self._is_framed = bool(face.pages_frame_ancestors)
+        self._users = Throttle(deps.limits.user_calls_per_minute, deps.now)
 
     def watch(self, bp: APIBlueprint) -> None:
         """Stand before all routes of a blueprint."""
         bp.before_request(self._recognise)
         bp.before_request(self._check_form)
         bp.after_request(self._remember_browser)
+
+    def watch_settings(self, bp: APIBlueprint, *, wants_fresh: Callable[[], bool] = lambda: False) -> None:
+        """Stand before all routes of a blueprint of User Settings: they are for people who signed in, at times a moment ago."""
+        self.watch(bp)
+
+        @bp.before_request
+        def _only_people() -> Response | None:
+            if g.visitor is None and request.path.endswith("/progress"):
+                return problem(401, "needs_sign_in", "Sign in to see this.")
+            if g.visitor is None:
+                return go(sign_in_path(HOME if request.path.startswith("/connect/") else request.path, fresh=wants_fresh()))
+            if wants_fresh() and not g.visitor.is_fresh:
+                return go(sign_in_path(request.path, tenant=g.visitor.principal.tenant.name, fresh=True))
+            return None
+
+        @bp.before_request
+        def _not_too_often() -> Response | None:
+            wait_s = self._users.take(g.visitor.principal.user.id, 1.0 if request.method == "POST" else 0.1)
+            return too_often(self._html, wait_s) if wait_s else None
+
+        @bp.before_request
+        def _learn_language() -> None:
+            syncing.learn_language(self._deps, g.visitor.principal, self._html.text().language)
 
     def browser(self) -> str:
         """Return this browser's secret for a flow that begins now, and see to it that the browser keeps it."""

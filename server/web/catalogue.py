@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +34,9 @@ class Text:
         text = self._texts.get(f"{prefix}_{word}")
         return otherwise if text is None else _PLACE.sub(lambda place: str(values.get(place[1], "")), text)
 
+    def number(self, value: int) -> str:
+        return f"{value:,}".replace(",", self._texts["thousands"])
+
     def when(self, at: datetime) -> str:
         """Return a day and a time of day in UTC, since a page without script cannot know the reader's zone."""
         at = at.astimezone(UTC)
@@ -54,5 +57,10 @@ class Catalogue:
 
     def text(self, wanted: LanguageAccept) -> Text:
         """Return the texts of the language that a browser prefers; English for whoever wants none of ours."""
-        tags = (tag.partition("-")[0].lower() for tag, quality in wanted if quality > 0)
-        return self._languages[next((tag for tag in tags if tag in self._languages), FIRST)]
+        return self._languages[chosen(wanted, self._languages) or FIRST]
+
+
+def chosen(wanted: LanguageAccept, offered: Collection[str]) -> str:
+    """Return which of these languages a browser prefers, "" if none."""
+    tags = (tag.partition("-")[0].lower() for tag, quality in wanted if quality > 0)
+    return next((tag for tag in tags if tag in offered), "")

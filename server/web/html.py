@@ -16,6 +16,8 @@ from server.web.catalogue import Catalogue, Text
 from server.web.problems import log
 from server.wiring import Face
 
+_UNSEEN = re.compile(r"(?![\t\n])[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 _FOR_ADMINS = frozenset(
     {
         "account_locked",
@@ -29,12 +31,14 @@ _FOR_ADMINS = frozenset(
         "forbidden",
         "identity_taken",
         "issuer_mismatch",
+        "mailbox_suspended",
         "no_rights",
         "not_a_mailbox",
         "not_confirmed",
         "not_offered",
         "not_provisioned",
         "server_unreachable",
+        "setting_locked",
         "suspended",
         "token_refused",
         "wrong_account",
@@ -98,6 +102,11 @@ def office_policy(face: Face, ancestors: str) -> str:
     )
 
 
+def visible(text: str) -> str:
+    """Return somebody's text without characters that are not seen, or that turn the text around them; lines stay."""
+    return _UNSEEN.sub("\ufffd", text)
+
+
 def go(path: str) -> Response:
     """Send the browser on to a path of ours, to be got."""
     return Response(status=303, headers={"Location": path, "Cache-Control": "no-store"})
@@ -135,6 +144,8 @@ class Html:
             t=text.t,
             named=text.named,
             when=text.when,
+            number=text.number,
+            visible=visible,
             language=text.language,
             asset=self._asset,
             key_place=text.named("key_place", self._key_place, self._key_place),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -11,13 +13,16 @@ from server.domain.mime import clean
 from server.domain.records import RecordRef, RecordType
 from server.errors import RateLimited, Transient
 from server.services.context import Context, Item
+from server.services.issues import DISMISS, Told
 from server.services.saving import Outcome, Preview
+from server.services.syncing import Engine, EngineState
 from server.services.wishes import Chosen, Wish
 
 Text = Annotated[str, StringConstraints(max_length=4_000)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[!-~]+$")]  # base64, whatever the provider
 ObjectId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{32}$")]
 SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
+IssueKind = Literal["email", "contact", "account", "individual_customer", "mailbox"]
 
 
 class Model(BaseModel):
@@ -107,6 +112,7 @@ class SaveIn(Model):
     links: Annotated[list[Link], Field(max_length=100)]
     attachments: Annotated[list[ChosenIn], Field(max_length=500)] | None = None
     include_eml: bool = False
+    follow_thread: bool = False
 
     def wish(self) -> Wish:
         chosen = None if self.attachments is None else tuple(Chosen(c.ref, c.name) for c in self.attachments)
@@ -208,6 +214,7 @@ class PreviewOut(Model):
     links: list[RecordOut]
     attachments: list[AttachmentOut]
     eml: EmlOut
+    follow_thread: bool  # can be wished
 
 
 class SaveOut(Model):
@@ -216,6 +223,45 @@ class SaveOut(Model):
     activity: ActivityOut | None
     marks: list[str]
     reason: str | None = None
+
+
+class SessionOut(Model):
+    """A session that ended well, and what it did, by name."""
+
+    at: str
+    counts: dict[str, int]
+
+
+class IssueOut(Model):
+    """One item that could not be synchronized, or a question; its owner mends or answers it in User Settings."""
+
+    id: str
+    kind: IssueKind
+    code: str
+    name: str
+    cause: str
+    remedy: str
+    is_question: bool
+    since: str | None
+    url: str
+
+
+class SyncOut(Model):
+    """What the sync engine is at in the caller's mailbox. Times are ISO 8601 in UTC."""
+
+    state: EngineState
+    is_first: bool
+    phase: str
+    done: int
+    total: int
+    left_s: float | None
+    last: SessionOut | None
+    next_at: str | None
+    suspended: bool
+    failures: int
+    reason: str | None
+    issues: int
+    first_issues: list[IssueOut]  # at most 50, questions first, then the newest
 
 
 class PersonOut(Model):
@@ -327,7 +373,43 @@ def preview_out(preview: Preview) -> PreviewOut:
             for o in preview.attachments
         ],
         eml=EmlOut(allowed=preview.eml_refusal is None, reason=preview.eml_refusal),
+        follow_thread=preview.can_follow,
     )
+
+
+def sync_out(engine: Engine, issues: int, told: Sequence[Told]) -> SyncOut:
+    return SyncOut(
+        state=engine.state,
+        is_first=engine.is_first,
+        phase=engine.phase,
+        done=engine.done,
+        total=engine.total,
+        left_s=None if engine.left_s is None else round(engine.left_s, 1),
+        last=SessionOut(at=_iso(engine.last_at), counts=dict(engine.counts or {})) if engine.last_at else None,
+        next_at=_iso(engine.next_at) if engine.next_at else None,
+        suspended=engine.is_suspended,
+        failures=engine.failures,
+        reason=engine.reason or None,
+        issues=issues,
+        first_issues=[
+            IssueOut(
+                id=one.id,
+                kind=one.kind,
+                code=one.code,
+                name=one.name,
+                cause=one.cause,
+                remedy=one.remedy,
+                is_question=one.choices not in ((), (DISMISS,)),
+                since=_iso(one.since) if one.since else None,
+                url=one.url,
+            )
+            for one in told
+        ],
+    )
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
 def save_out(outcome: Outcome) -> SaveOut:

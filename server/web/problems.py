@@ -6,6 +6,7 @@ once with its trace, and is answered as a 500 that says nothing but the request 
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import Any
@@ -48,6 +49,13 @@ def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | No
     }
     kept_by_nobody = {"Cache-Control": "no-store", **(headers or {})}
     return Response(json.dumps(body), status, kept_by_nobody, content_type="application/problem+json")
+
+
+def too_often(what: str, wait_s: float) -> Response:
+    """Say to a caller what was too much, and when the next call is welcome."""
+    seconds = math.ceil(wait_s)
+    detail = f"{what} Try again in {seconds} second{'s' if seconds > 1 else ''}."
+    return problem(429, "too_often", detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
 
 
 def init_app(app: APIFlask) -> None:

@@ -15,11 +15,9 @@ from werkzeug.exceptions import NotFound
 
 from server.errors import InvalidInput, SsiError
 from server.services import Deps, Principal, connecting
-from server.web.auth import HOME, MAX_ENTRY, MAX_PASSWORD, Door, answer_of_provider, contact, sign_in_path, too_often
+from server.web.auth import HOME, MAX_ENTRY, MAX_PASSWORD, Door, answer_of_provider, contact
 from server.web.catalogue import Text
 from server.web.html import Html, Refusal, go, refusal_of
-from server.web.problems import problem
-from server.web.throttle import Throttle
 from server.wiring import Face
 
 CHANGE = f"{HOME}/change"
@@ -66,33 +64,8 @@ class Entry(NamedTuple):
 def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
     """Return the routes under /settings and /connect."""
     bp = APIBlueprint("settings", __name__, enable_openapi=False)
-    door.watch(bp)
+    door.watch_settings(bp, wants_fresh=_changes)
     html.take_errors(bp)
-    users = Throttle(deps.limits.user_calls_per_minute, deps.now)
-
-    @bp.before_request
-    def _only_people() -> Response | None:
-        if g.visitor is not None:
-            return None
-        if request.path == f"{HOME}/progress":
-            return problem(401, "needs_sign_in", "Sign in to see this.")
-        return go(sign_in_path(HOME if request.path.startswith("/connect/") else request.path, fresh=_changes()))
-
-    @bp.before_request
-    def _only_just_signed_in() -> Response | None:
-        """A browser left open is not enough to change where somebody's mail goes."""
-        if not _changes() or g.visitor.is_fresh:
-            return None
-        return go(sign_in_path(request.path, tenant=_principal().tenant.name, fresh=True))
-
-    @bp.before_request
-    def _not_too_often() -> Response | None:
-        wait_s = users.take(_principal().user.id) if request.method == "POST" else 0.0
-        return too_often(html, wait_s) if wait_s else None
-
-    @bp.get("/settings/")
-    def settings() -> Response:
-        return go(HOME)
 
     @bp.get("/settings/<path:elsewhere>")
     def nowhere(elsewhere: str) -> Response:
@@ -209,7 +182,7 @@ def blueprint(deps: Deps, face: Face, html: Html, door: Door) -> APIBlueprint:
 
 
 def _changes() -> bool:
-    """Whether the page asked for changes a connection."""
+    """Say whether the page asked for changes a connection: a browser left open is not enough to change where mail goes."""
     return request.path.startswith((CHANGE, f"{HOME}/disconnect"))
 
 

@@ -1,4 +1,4 @@
-/** Our own HTTP face. The token lives in this object only. A question may be aborted; a write never is: it may have acted. */
+/** Our HTTP face. The token lives in this object only. A question may be aborted; a write never is: it may have acted. */
 
 const ASK_MS = 20_000;
 const WRITE_MS = 60_000;
@@ -51,7 +51,7 @@ export class Api {
       let response = await this.#send(path, request);
       if (response.status === 401) response = await this.#send(path, request);
       const { ok, status, headers } = response;
-      const json = await response.json().catch(() => null); // cut on its way
+      const json = await response.json().catch(() => null); // was cut
       if (!ok) throw new ApiError(String(json?.code ?? status), { request_id: headers.get("X-Request-Id"), ...json, status });
       if (status !== 204 && !(json?.cards ?? json?.state ?? json?.attachments)) throw new TypeError(); // not from our server
       return json;
@@ -74,9 +74,10 @@ export class Api {
   #send = async (path, request) => {
     const token = this.#bearer();
     const forget = () => this.#token === token && (this.#token = null);
-    const stopped = new Promise((_, reject) => request.signal.addEventListener("abort", reject)); // a sign-in may never end
+    const stopped = new Promise((_, reject) => request.signal.addEventListener("abort", reject)); // sign-in may never end
     await Promise.race([token, stopped]).catch((error) => [forget(), Promise.reject(error)][1]);
-    const headers = { "Content-Type": "application/json", Authorization: `Bearer ${await token}` };
+    const { lang } = document.documentElement;
+    const headers = { "Content-Type": "application/json", "Accept-Language": lang, Authorization: `Bearer ${await token}` };
     const response = await fetch(`/api/${path}`, { ...request, headers, credentials: "omit", redirect: "error" });
     if (response.status === 401) forget();
     return response;

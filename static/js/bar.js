@@ -31,7 +31,7 @@ function bar({ save, count, isQuiet }, ui) {
   const since = at && ` (${at})`;
   if (save.state !== "failed") return el("div.row", stateLine("wait", el("span.spinner"), t(save.state) + since));
   const { reason, trouble } = save;
-  const isLost = /offline|unreachable|timeout/.test(trouble?.code ?? "");
+  const isLost = /offline|unreachable|timeout/.test(`${trouble?.code}`);
   const why = isLost ? t("no_answer") : trouble ? sentence(trouble, t) : reason;
   const line = stateLine("bad", icon("alert"), (why ? t("failed", { reason: why }) : t("failed_plain")) + since);
   const retry = button(t("retry"), "save", () => actions.retry(), "primary");

@@ -45,7 +45,7 @@ function cardParts({ card, reasons }, { t, text, opened }, level) {
   };
   const head = el(
     "button.card-head",
-    { type: "button", "aria-expanded": String(isOpen), "aria-controls": body.id, "data-focus": key, click: toggle },
+    { "aria-expanded": String(isOpen), "aria-controls": body.id, "data-focus": key, click: toggle },
     el(`span.avatar.${type}`, { "aria-hidden": "true" }, initials(name)),
     el("span.name", { title: name, dir: "auto" }, name),
     el("span.tag", text.named("type", type, type), linked && el("span.good", t("linked"))),

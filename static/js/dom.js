@@ -29,7 +29,7 @@ export function followable(address) {
   return url && ["https:", "http:", "mailto:", "tel:"].includes(url.protocol) ? url.href : null;
 }
 
-/** @type {(address: string) => string} */
+/** @type {Mailto} */
 export const mailto = (address) => `mailto:${encodeURIComponent(address).replaceAll("%40", "@")}`;
 
 /** @type {Address} */
@@ -84,11 +84,11 @@ export function icon(name) {
 
 /** @type {IconButton} */
 export const iconButton = (name, label, click) =>
-  el("button.icon-button", { type: "button", "aria-label": label, title: label, "data-focus": name, click }, icon(name));
+  el("button.icon-button", { "aria-label": label, title: label, "data-focus": name, click }, icon(name));
 
 /** @type {Button} */
 export const button = (label, focus, click, kind = "") =>
-  el("button", { type: "button", class: `button ${kind}`, "data-focus": focus, click }, label);
+  el("button", { class: `button ${kind}`, "data-focus": focus, click }, label);
 
 /** @param {Fact[]} rows */
 export const facts = (rows) => el("dl.facts", rows.map(([term, value]) => el("div", el("dt", term), el("dd", { dir: "auto" }, value))));

@@ -55,7 +55,7 @@ export class Host {
     if (supports("1.5")) this.#mailbox.addHandlerAsync(Office.EventType.ItemChanged, changed);
     addEventListener("focus", changed);
     document.addEventListener("visibilitychange", changed);
-    setInterval(() => document.visibilityState === "visible" && changed(), POLL_MS);
+    setInterval(() => document.hidden || changed(), POLL_MS);
   };
 
   /** Of the selected draft. @type {On} */

@@ -24,14 +24,13 @@ function parts(sheet, cards, ui) {
   const { purpose, draft, preview, trouble, saving } = sheet;
   const { t, actions } = ui;
   const title = () => el("h2", { id: "sheet-title", tabindex: -1 }, t(purpose === "save" ? "save" : "change_links"));
-  const head = { key: "head", is: purpose, build: () => el("header", iconButton("back", t("back"), () => actions.close()), title()) };
+  const head = { key: "head", is: purpose, build: () => el("header", iconButton("back", t("back"), actions.close), title()) };
   const links = { key: "links", is: cards, build: () => group("linked_records", records(sheet, cards, ui), "no_records", ui) };
   const end = { key: "end", is: [saving, trouble, !preview], build: () => foot(sheet, ui) };
   if (purpose === "links") return [head, links, end];
   const field = () => el("label.field", t("subject"), textField(draft.subject, (words) => (draft.subject = words)));
-  const subject = { key: "subject", is: 0, build: field };
-  const attached = { key: "files", is: [preview, !preview && !trouble], build: () => files(sheet, ui) };
-  return [head, subject, links, attached, end];
+  const build = () => files(sheet, ui);
+  return [head, { key: "subject", is: 0, build: field }, links, { key: "files", is: [preview, !preview && !trouble], build }, end];
 }
 
 /** @type {SheetParts<HTMLElement>} */
@@ -47,16 +46,15 @@ function records({ draft, purpose }, cards, { t, text }) {
 function files({ draft, preview, trouble }, ui) {
   if (!preview) return group("attachments", trouble ? [] : [el("li.bone"), el("li.bone")], "attachments_failed", ui);
   const { allowed = true, reason } = preview.eml ?? {};
-  const copy = el("li", choice(checkbox(draft.unticked, "eml", allowed), ui.t("eml"), allowed ? ui.t("eml_hint") : reason || ui.t("not_allowed")));
+  const copy = el("li", choice(checkbox(draft.unticked, "eml", allowed), ui.t("eml"), allowed ? ui.t("eml_hint") : reason));
   return group("attachments", [...preview.attachments.map((file) => fileRow(file, draft, ui)), copy], "attachments_failed", ui);
 }
 
 /** @type {FileRow} */
 function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t, text }) {
   const box = checkbox(draft.unticked, ref, allowed);
-  if (!allowed) box.checked = false;
-  const hint = allowed ? (inline ? t("inline") : "") : reason || t("not_allowed");
-  const row = el("li.row", choice(box, draft.names.get(ref) ?? name, hint, el("span.meta", text.size(size_bytes))));
+  box.checked &&= allowed;
+  const row = el("li.row", choice(box, draft.names.get(ref) ?? name, allowed ? inline && t("inline") : reason, el("span.meta", text.size(size_bytes))));
   const rename = () => {
     const input = textField(draft.names.get(ref) ?? name, (words) => draft.names.set(ref, words));
     input.ariaLabel = t("name_of", { name });
@@ -70,16 +68,16 @@ function fileRow({ ref, name, size_bytes, inline, allowed, reason }, draft, { t,
 }
 
 /** @type {Draw<SheetState>} */
-function foot({ purpose, saving, trouble, preview }, ui) {
+function foot({ purpose, draft, saving, trouble, preview }, ui) {
   const { t, actions } = ui;
   const isUnread = purpose === "save" && !preview;
   const isWaiting = saving || (isUnread && !trouble);
   const label = t(saving ? "saving" : isUnread && trouble ? "retry" : purpose === "links" ? "save_links" : "save");
   const main = button(label, "confirm", () => !isWaiting && (isUnread ? actions.preview() : actions.confirm()), "primary");
   if (isWaiting) main.ariaDisabled = "true";
-  const line = trouble && stateLine("bad", icon("alert"), sentence(trouble, t));
-  const row = el("div.row", main, button(t("cancel"), "cancel", () => actions.close()));
-  return el("footer", trouble && el("div", { role: "alert" }, line, details(trouble, ui)), row);
+  const why = trouble && el("div", { role: "alert" }, stateLine("bad", icon("alert"), sentence(trouble, t)), details(trouble, ui));
+  const row = el("div.row", main, button(t("cancel"), "cancel", actions.close));
+  return el("footer", why, preview?.follow_thread && choice(checkbox(draft.unticked, "thread"), t("follow")), row);
 }
 
 /** @type {Group} */
@@ -92,9 +90,8 @@ function textField(value, typed) {
 }
 
 /** @type {Checkbox} */
-function checkbox(off, name, enabled) {
-  const change = () => off[box.checked ? "delete" : "add"](name);
-  const box = el("input", { type: "checkbox", checked: !off.has(name), disabled: !enabled, change });
+function checkbox(off, name, enabled = true) {
+  const box = el("input", { type: "checkbox", checked: !off.has(name), disabled: !enabled, change: () => off[box.checked ? "delete" : "add"](name) });
   return box;
 }
 

@@ -83,10 +83,13 @@ export class Sidebar {
     api.use(token);
   }
 
-  async connect() {
-    await this.#with.host.visit("/settings/sync/email");
+  async connect(page = "/sync/email") {
+    await this.#with.host.visit(`/settings${page}`);
     this.refresh();
   }
+
+  /** @type {Sync} */
+  sync = (order) => this.#with.api.ask("sync", order && {});
 
   save() {
     return this.#write(async (item) => {
@@ -123,9 +126,7 @@ export class Sidebar {
     }
   }
 
-  close() {
-    this.#set({ sheet: null });
-  }
+  close = () => this.#set({ sheet: null });
 
   confirm() {
     const { sheet } = this.#state;
@@ -258,17 +259,18 @@ export class Sidebar {
     const cards = cardsOf(this.#state.places);
     const isAll = purpose === "save" || !cards.some(({ linked }) => linked);
     const unlinked = new Set(isAll ? [] : cards.filter(({ linked }) => !linked).map(keyOf));
-    return { subject: item.wire.subject, unlinked, unticked: new Set(["eml"]), names: new Map() };
+    return { subject: item.wire.subject, unlinked, unticked: new Set(["eml", "thread"]), names: new Map() };
   };
 
   /** @type {OrderOf} */
   #order = ({ purpose, draft, preview }) => {
-    const links = linksOf(this.#state.places).filter((link) => !draft.unlinked.has(keyOf(link)));
+    const { unlinked, unticked, names } = draft;
+    const links = linksOf(this.#state.places).filter((link) => !unlinked.has(keyOf(link)));
     if (purpose === "links") return { links, attachments: [] };
-    const files = preview?.attachments.filter(({ ref, allowed }) => allowed && !draft.unticked.has(ref)) ?? [];
-    const attachments = files.map(({ ref, name }) => ({ ref, name: draft.names.get(ref)?.trim() || name }));
+    const files = preview?.attachments.filter(({ ref, allowed }) => allowed && !unticked.has(ref)) ?? [];
+    const attachments = files.map(({ ref, name }) => ({ ref, name: names.get(ref)?.trim() || name }));
     const subject = draft.subject.trim();
-    return { ...(subject && { subject }), links, attachments, include_eml: !draft.unticked.has("eml") };
+    return { ...(subject && { subject }), links, attachments, include_eml: !unticked.has("eml"), follow_thread: !unticked.has("thread") };
   };
 
   #isHere = (/** @type {Item} */ item) => this.#state.item?.identity === item.identity;

@@ -53,6 +53,30 @@ interface Context {
   trouble?: { code: string; detail: string; retry_after_s?: number | null } | null; // C4C did not answer: the save's state is all that is known
 }
 
+/** One item that could not be synchronized, or a question of the engine. */
+interface Issue {
+  id: string;
+  kind: "email" | "contact" | "account" | "individual_customer" | "mailbox";
+  code: string;
+  name: string;
+  cause: string;
+  remedy: string;
+  url: string;
+}
+
+/** What the sync engine is at in this mailbox. */
+interface EngineState {
+  state: "off" | "suspended" | "queued" | "running" | "done" | "failed";
+  is_first: boolean; // not everything was brought down yet
+  done: number;
+  total: number;
+  left_s: number | null;
+  last: { at: string } | null;
+  next_at: string | null;
+  issues: number;
+  first_issues: Issue[];
+}
+
 interface Question {
   mode: Item["mode"];
   item: WireItem;
@@ -70,7 +94,7 @@ interface Attachment {
   reason?: string | null;
 }
 
-type Preview = { attachments: Attachment[]; eml?: { allowed: boolean; reason?: string | null } };
+type Preview = { attachments: Attachment[]; eml?: { allowed: boolean; reason?: string | null }; follow_thread?: boolean };
 
 /** What to save; attachments absent means all that are allowed. */
 interface Order {
@@ -78,15 +102,16 @@ interface Order {
   links: Link[];
   attachments?: { ref: string; name?: string }[];
   include_eml?: boolean;
+  follow_thread?: boolean; // save the further messages of its thread
 }
 
 /** A Problem (RFC 9457), or as much of one as is known. */
 type ProblemBody = Record<string, any>;
 /** `question` null: a GET. */
-type AskServer = (path: string, question: object | null, signal?: AbortSignal) => Promise<any>;
+type AskServer = (path: string, question?: object | null, signal?: AbortSignal) => Promise<any>;
 type WriteToServer = (path: string, order?: object) => Promise<any>;
 type Send = (path: string, request: RequestInit & { signal: AbortSignal }) => Promise<Response>;
-type Call = (path: string, body: object | null, limit: AbortSignal, signal?: AbortSignal) => Promise<any>;
+type Call = (path: string, body: object | null | undefined, limit: AbortSignal, signal?: AbortSignal) => Promise<any>;
 
 // In the pane
 
@@ -181,6 +206,7 @@ type TroubleOf = (error: unknown) => Trouble;
 type Choose = (purpose: SheetState["purpose"]) => void;
 /** Everything is chosen at first; once links exist, just those. */
 type NewDraft = (item: Item, purpose: string) => Draft;
+type Sync = (order?: true) => Promise<EngineState>;
 type OrderOf = (sheet: SheetState) => Order;
 type SetSheet = (sheet: SheetState, change: Partial<SheetState>) => void;
 type End = (item: Item, save: Save, before: Saving) => void;
@@ -236,8 +262,10 @@ interface Actions {
   /** What is shown stays until the answer comes. */
   refresh(): void;
   signIn(): void;
-  /** Mend the mailbox's connection in the settings; the coming back is a refresh. */
-  connect(): void;
+  /** Open a page of the settings, at first that which mends the mailbox's connection; the coming back is a refresh. */
+  connect(page?: string): Promise<void>;
+  /** What the sync engine is at; `order`: have a session begin. Raises: ApiError. */
+  sync: Sync;
   /** With every record that the lookup found. */
   save(): void;
   /** The same message is the same save, so trying again does no harm. */
@@ -284,15 +312,16 @@ type SheetParts<Kind> = (sheet: SheetState, cards: Card[], ui: Ui) => Kind[];
 type FileRow = (file: Attachment, draft: Draft, ui: Ui) => HTMLElement;
 type TextField = (value: string, typed: (words: string) => void) => HTMLInputElement;
 /** `off` holds the name while it is not ticked. */
-type Checkbox = (off: Set<string>, name: string, isEnabled: boolean) => HTMLInputElement;
-type Choice = (box: HTMLInputElement, words: string, hint: string, more?: Node) => HTMLElement;
+type Checkbox = (off: Set<string>, name: string, isEnabled?: boolean) => HTMLInputElement;
+type Choice = (box: HTMLInputElement, words: string, hint?: string | false | null, more?: Node) => HTMLElement;
 
+type Mailto = (address: string) => string;
 /** `name`: for screen readers. */
 type NewTab = (href: string, label: string, name: string) => Node | "";
 /** One line, the rest on hover. */
 type Short = (text: string, spec?: string) => HTMLElement;
 /** Those of sidebar.html. */
-type IconName = "alert" | "back" | "check" | "chevron" | "close" | "mail" | "open" | "pencil" | "refresh";
+type IconName = "alert" | "back" | "check" | "chevron" | "close" | "mail" | "menu" | "open" | "pencil" | "refresh";
 type Icon = (name: IconName) => SVGSVGElement;
 type IconButton = (name: IconName, label: string, click: () => void) => HTMLButtonElement;
 /** `focus`: a name that survives redrawing. */

@@ -20,7 +20,7 @@ export class View {
   }
 
   /** @type {SetTheme} */
-  setTheme = (theme) => void (document.documentElement.dataset.theme = theme ?? "");
+  setTheme = (theme) => (document.documentElement.style.colorScheme = theme ?? "");
 
   /** @param {State} state */
   draw(state) {
@@ -42,6 +42,7 @@ export class View {
     show(region("bar"), barParts(state, ui));
     drawSheet(region("sheet"), region("pane"), state, ui);
     if (!item) region("toasts").querySelector(".here")?.remove();
+    if (/shown|empty/.test(phase)) import("./engine.js").then(({ start }) => start(ui), () => {});
   }
 
   /** @param {News} news */

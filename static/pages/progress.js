@@ -1,10 +1,13 @@
-/** Keeps the state of the first session up to date on a page that is complete without it. Stops when nothing more can change. */
+/**
+ * Keeps the state of a session up to date on a page that is complete without it. Stops when nothing more can change; a page that
+ * shows what the session did is then loaded again, unless somebody is at one of its buttons.
+ */
 
 const EVERY_MS = 2000;
 const MAX_MS = 30 * 60_000;
 const MAX_FAILURES = 10;
 
-/** @typedef {{ progress: string, state: string, done: number, total: number, sidebar: string, is_seen: boolean }} Words */
+/** @typedef {{ progress: string, state: string, done: number, total: number, sidebar?: string, is_seen?: boolean }} Words */
 
 const place = /** @type {HTMLElement | null} */ (document.querySelector("[data-progress]"));
 const until = Date.now() + MAX_MS;
@@ -22,11 +25,11 @@ function show(words) {
   const isUnderWay = words.state === "queued" || words.state === "running";
   if (bar) Object.assign(bar, { max: words.total, value: words.done, hidden: !isUnderWay });
   say("progress", words.progress);
-  say("sidebar", words.sidebar);
+  if (words.sidebar) say("sidebar", words.sidebar);
   if (place) place.dataset.state = words.state;
   const seen = /** @type {HTMLElement | null | undefined} */ (place?.querySelector("[data-seen]"));
   if (seen) seen.dataset.seen = words.is_seen ? "yes" : "no";
-  return !isUnderWay && (!seen || words.is_seen);
+  return !isUnderWay && (!seen || words.is_seen === true);
 }
 
 async function look() {
@@ -35,7 +38,8 @@ async function look() {
     if (response.status === 401) return;
     failures = response.ok ? 0 : failures + 1;
     if (response.ok && show(await response.json())) {
-      document.querySelector("[data-check]")?.remove();
+      if (!document.querySelector("[data-reload]")) document.querySelector("[data-check]")?.remove();
+      else if (document.activeElement === document.body) location.reload();
       return;
     }
   } catch {

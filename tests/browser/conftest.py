@@ -151,13 +151,25 @@ class Product:
         return self.c4c(entity_set, f"ParentObjectID eq '{parent}'")
 
     def c4c(self, entity_set: str, condition: str) -> list[dict[str, Any]]:
-        admin = self.facts["c4c_admin"]
-        url = f"{self.facts['c4c']}/sap/c4c/odata/v1/c4codataapi/{entity_set}"
-        query = {"$filter": condition, "$format": "json"}
-        trust = ssl.create_default_context(cafile=self.facts["ca_file"])
-        answer = httpx.get(url, params=query, auth=(admin["user"], admin["password"]), verify=trust)
+        with self._c4c() as client:
+            answer = client.get(entity_set, params={"$filter": condition, "$format": "json"})
         rows: list[dict[str, Any]] = answer.raise_for_status().json()["d"]["results"]
         return rows
+
+    def change_in_c4c(self, entity_set: str, object_id: str, **properties: Any) -> None:
+        """Change a record as C4C's administrator does."""
+        with self._c4c() as client:
+            token = client.get("", headers={"x-csrf-token": "fetch", "accept": "application/json"}).headers["x-csrf-token"]
+            address = f"{entity_set}('{object_id}')"
+            client.patch(address, json=properties, headers={"x-csrf-token": token}).raise_for_status()
+
+    def _c4c(self) -> httpx.Client:
+        admin = self.facts["c4c_admin"]
+        return httpx.Client(
+            base_url=f"{self.facts['c4c']}/sap/c4c/odata/v1/c4codataapi/",
+            auth=(admin["user"], admin["password"]),
+            verify=ssl.create_default_context(cafile=self.facts["ca_file"]),
+        )
 
     def item(self, case: str, user: int = 0) -> dict[str, Any]:
         """The item object of a named message, as the pane would send it."""

@@ -168,11 +168,7 @@ class Settings:
     # -- How it looks -----------------------------------------------------------------------------------------------------
 
     def faults(self) -> list[str]:
-        """Return what axe-core finds wrong in the page as it is, and what makes it scroll sideways."""
-        if not self.page.evaluate("'axe' in window"):
-            self.page.evaluate(AXE.read_text())
-        found: list[str] = self.page.evaluate(RUN_AXE)
-        return found + (["wider than the window"] if self.page.evaluate(TOO_WIDE) else [])
+        return faults(self.page)
 
     def refused(self, title: str, next_step: str) -> None:
         """Expect a refusal, in words that help, on a page without a fault."""
@@ -180,6 +176,14 @@ class Settings:
         expect(self.alert).to_contain_text(next_step)
         expect(self.alert).to_be_focused()
         assert self.faults() == []
+
+
+def faults(page: Page) -> list[str]:
+    """Return what axe-core finds wrong in the page as it is, and what makes it scroll sideways."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text())
+    found: list[str] = page.evaluate(RUN_AXE)
+    return found + (["wider than the window"] if page.evaluate(TOO_WIDE) else [])
 
 
 def of(context: BrowserContext, product: Product, who: dict[str, Any]) -> Settings:

@@ -196,7 +196,8 @@ def come_back(desk: Desk, tab: Settings) -> None:
     """From a tab to the sidebar, where the records come by themselves."""
     tab.page.close()
     desk.page.bring_to_front()
-    desk.frame.evaluate("dispatchEvent(new Event('focus'))")  # headless windows neither lose nor get it
+    # Headless windows neither lose nor get it. A frame that is replaced just now has a successor, for which the locator waits.
+    desk.frame.locator("html").evaluate("() => dispatchEvent(new Event('focus'))", timeout=WAIT_MS)
     expect(desk.cards.first).to_be_visible(timeout=WAIT_MS)
 
 

@@ -13,14 +13,16 @@ const server = createServer((request, response) => {
   let body = "";
   request.on("data", (chunk) => (body += chunk));
   request.on("end", () => {
-    seen.push({ method: request.method, url: request.url, bearer: request.headers.authorization, cookie: request.headers.cookie, body });
+    const { authorization: bearer, cookie, "accept-language": language } = request.headers;
+    seen.push({ method: request.method, url: request.url, bearer, cookie, language, body });
     answer(request, response);
   });
 });
 
 before(() => new Promise((resolve) => {
   server.listen(0, "127.0.0.1", () => {
-    // A page has an origin, Node has none.
+    // A page has an origin and a language, Node has none.
+    globalThis.document = { documentElement: { lang: "en" } };
     globalThis.fetch = (path, init) => fetch(new URL(path, `http://127.0.0.1:${server.address().port}`), init);
     resolve();
   });
@@ -28,6 +30,7 @@ before(() => new Promise((resolve) => {
 beforeEach(() => (seen = []));
 after(() => {
   globalThis.fetch = fetch;
+  delete globalThis.document;
   server.closeAllConnections();
   server.close();
 });
@@ -45,6 +48,13 @@ test("asks with the bearer token, and writes with a body", async () => {
     ["POST", "/api/saves", "Bearer one", '{"links":[]}'],
   ]);
   assert.deepEqual(seen.map(({ cookie }) => cookie), [undefined, undefined]);
+});
+
+test("says in which language the reader reads", async () => {
+  answer = reply(200, { state: "saved" });
+  globalThis.document.documentElement.lang = "de";
+  await new Api(tokens("one")).ask("sync", null);
+  assert.equal(seen[0].language, "de");
 });
 
 test("a refused token is renewed once, then the refusal counts", async () => {

@@ -322,6 +322,19 @@ test("automatic mail is not saved for the wrong message when the person moves on
 
 const file = (ref, allowed = true) => ({ ref, name: `${ref}.pdf`, size_bytes: 1, allowed });
 
+test("further messages of a thread are saved only where that was asked for", async () => {
+  await server.answer("context", context({ cards: [card] }));
+  sidebar.choose("save");
+  await setImmediate();
+  await server.answer("saves/preview", { attachments: [], follow_thread: true });
+  assert.ok(state.sheet.draft.unticked.has("thread"));
+  state.sheet.draft.unticked.delete("thread");
+  sidebar.confirm();
+  await setImmediate();
+  assert.equal(server.call("saves").body.follow_thread, true);
+  await server.answer("saves", { id: "s1", state: "saved" });
+});
+
 test("the sheet saves what was chosen, and keeps it when it is closed in between", async () => {
   await server.answer("context", context({ cards: [card, other] }));
   sidebar.choose("save");
@@ -339,7 +352,7 @@ test("the sheet saves what was chosen, and keeps it when it is closed in between
   await setImmediate();
   const { item, ...order } = server.call("saves").body;
   assert.equal(item.id, "id-A");
-  assert.deepEqual(order, { subject: "Better", links: [{ type: "contact", id: "C1" }], attachments: [{ ref: "2", name: "offer.pdf" }], include_eml: false });
+  assert.deepEqual(order, { subject: "Better", links: [{ type: "contact", id: "C1" }], attachments: [{ ref: "2", name: "offer.pdf" }], include_eml: false, follow_thread: false });
   await server.answer("saves", { id: "s1", state: "saved" });
   assert.equal(state.sheet, null);
 });

@@ -134,6 +134,7 @@ SHOW_ALL = """async ({ payloads, made, place }) => {
 }"""
 
 
+@pytest.mark.soak
 def test_every_payload_in_every_text_of_the_pane_is_only_text(open_trapped: Callable[..., Pane], count: Count) -> None:
     made = [everywhere(number) for number in range(len(ALL))]
     shown = open_trapped({}).page.evaluate(SHOW_ALL, {"payloads": ALL, "made": made, "place": ".card-head"})

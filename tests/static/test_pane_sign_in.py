@@ -20,11 +20,11 @@ CLOSED, NOT_LOADED, IGNORED, BLOCKED = 12006, 12002, 12009, 12011
 
 
 def tokens(pane: Pane) -> list[str]:
-    """Listen to /api; return the list that fills with calls and their bearer tokens."""
+    """Listen to /api; return the list that fills with calls and their bearer tokens, but for looks at the engine."""
     seen: list[str] = []
 
     def note(asked: Request) -> None:
-        if "/api/" in asked.url:
+        if "/api/" in asked.url and not asked.url.endswith("/sync"):
             seen.append(f"{asked.url.rpartition('/')[2]}: {asked.headers['authorization']}")
 
     pane.page.on("request", note)
