@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, send_from_directory
 from werkzeug.exceptions import HTTPException
 
+from simulator.google.book import AddressBook
 from simulator.google.discovery import Description
 from simulator.google.mail import Gmail
-from simulator.inbox import backdoor, mailboxes, records
+from simulator.inbox import backdoor, contacts, mailboxes, records
 from simulator.world import GetWorld, Person
 
 
@@ -29,6 +30,7 @@ def create_app(
     mint_token: Callable[[Person], str],
     mint_identity_token: Callable[[Person, str], str] | None = None,
     gmail: Gmail | None = None,
+    book_of: Callable[[Person], AddressBook] | None = None,
     turns: backdoor.Turns | None = None,
 ) -> Flask:
     """Return the inbox's application.
@@ -37,7 +39,8 @@ def create_app(
     `mint_token` gives a token for the product's API for that person, what Office.auth.getAccessToken answers;
     `mint_identity_token` gives what getUserIdentityTokenAsync answers for a person whose mailbox is on an Exchange server and a
     pane at that address; without it nobody gets one. `gmail` is what answers at Google's port, so that both know the same of a
-    label; without it the inbox has one of its own. `turns` are what the back door can let happen to a person.
+    label; without it the inbox has one of its own. `book_of` gives somebody's contacts at Google; without it there are none.
+    `turns` are what the back door can let happen to a person.
     """
     # Windows and slim images know no type for modules; a browser refuses one that is not JavaScript.
     mimetypes.add_type("text/javascript", ".js")
@@ -49,6 +52,7 @@ def create_app(
             get_world, gmail, sidebar_url=sidebar_url, mint_token=mint_token, mint_identity_token=mint_identity_token
         )
     )
+    app.register_blueprint(contacts.blueprint(get_world, book_of))
     app.register_blueprint(backdoor.blueprint(get_world, turns or {}))
     app.register_blueprint(records.blueprint(get_world))
 

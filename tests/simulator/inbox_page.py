@@ -37,7 +37,7 @@ class Client:
         self.page, self.url = page, url
         self.world = World()
         self.errors: list[str] = []
-        page.set_default_timeout(20_000)  # a loaded machine is slow
+        page.set_default_timeout(8_000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("dialog", lambda dialog: self.errors.append(f"a script ran: {dialog.message}"))
 

@@ -9,6 +9,7 @@ import { ApiError, call, detail, messagePath, view } from "./api.js";
 import { Behaviours } from "./behaviours.js";
 import { CategoryMenu, CategoryManager } from "./categories.js";
 import { Compose } from "./compose.js";
+import { Contacts } from "./contacts.js";
 import { DeveloperBar } from "./developer.js";
 import { announce, byId } from "./dom.js";
 import { drawFolders } from "./folders.js";
@@ -177,6 +178,7 @@ class App {
       go: (folder) => this.#go(this.#address, folder),
       write: () => this.#write({}),
       manage: () => this.#manage(),
+      contacts: () => void new Contacts(this.#address, this.#look(), this.#categories()).open(),
     });
     this.#list.draw(this.#look(), this.#view, this.#message);
     document.title = `${this.#view.folders.find((f) => f.id === this.#view?.folder)?.name ?? "Mail"} - ${this.#address}`;

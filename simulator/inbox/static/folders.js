@@ -6,7 +6,7 @@ import { el, icon, iconButton, spoken } from "./dom.js";
 /** @typedef {import("./api.js").Folder} Folder */
 /** @typedef {import("./api.js").View} View */
 /** @typedef {import("./look.js").Look} Look */
-/** @typedef {{go: (folder: string) => void, write: () => void, manage: () => void}} Actions */
+/** @typedef {{go: (folder: string) => void, write: () => void, manage: () => void, contacts: () => void}} Actions */
 /** @typedef {{folder: Folder, name: string, children: Branch[]}} Branch */
 
 const ICONS = /** @type {const} */ (["inbox", "drafts", "sentitems", "deleteditems", "archive"]);
@@ -26,7 +26,8 @@ export function drawFolders(place, look, view, actions) {
     ...(look.hasLabels ? [
       el("div", { class: "heading" }, el("h2", {}, look.places), el("span", { class: "grow" }), iconButton("plus", look.manage, actions.manage, { "data-key": "manage" })),
       own.length ? branches(look.places, tree(own), look, view, actions) : el("p", { class: "meta" }, "No labels yet"),
-    ] : []));
+    ] : []),
+    el("button", { type: "button", class: "contacts-button", "data-key": "contacts", onclick: actions.contacts }, icon("contacts"), el("span", { class: "name" }, "Contacts")));
   if (focused) [...place.querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();
 }
 
