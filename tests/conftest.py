@@ -8,6 +8,7 @@ every World because `demo.small()` is deterministic.
 import base64
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,6 +23,7 @@ from flask.testing import FlaskClient
 from xdist.scheduler import LoadScopeScheduling
 
 from server import logs, wiring
+from server.cli import main
 from server.config import Settings
 from server.services import Deps, provisioning
 from server.web import create_app
@@ -31,6 +33,7 @@ from simulator.ports import Simulator
 from simulator.world import AccessType, World
 from tests.api import Api
 from tests.figures import Count, counter, tell
+from tests.once import once
 from tests.services import postgres
 
 
@@ -46,6 +49,12 @@ class Installation:
 def _logging() -> None:
     """Log to standard error, as every entry point of the product does."""
     logs.configure("text")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with once(tmp_path_factory.mktemp("once")):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +161,7 @@ def set_up(settings: Settings, document: dict[str, Any]) -> None:
 
 def settings_of(database: str, key: Path, environment: dict[str, str]) -> Settings:
     own = {"SSI_DATABASE_URL": database, "SSI_KEY_FILE": str(key), "SSI_PUBLIC_URL": "https://sidebar.example.com"}
+    own |= {"SSI_HOOKS_URL": "off"}  # a test that wants notifications says so
     own |= {"SSI_USER_CALLS_PER_MINUTE": "0", "SSI_FAILED_SIGN_INS_PER_MINUTE": "0"}  # the World's clock may stand still
     return Settings.from_environment({**environment, **own})
 
@@ -242,6 +252,41 @@ def me(api: Callable[..., Api]) -> Api:
 @pytest.fixture
 def colleague(api: Callable[..., Api]) -> Api:
     return api(1)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it showed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `ssi` here, without the second that a process takes to start: command(environment, "keys", "list").
+
+    On SQLite only: connections to PostgreSQL would stay open, which otherwise end with the process.
+    """
+
+    def command(environment: dict[str, str], *arguments: object) -> Ended:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["ssi", *map(str, arguments)])
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    main()
+            finally:
+                logs.configure("text")  # the command line sets it for its process, which here goes on
+        shown = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), shown.out, shown.err)
+
+    return command
 
 
 @pytest.fixture

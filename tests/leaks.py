@@ -30,6 +30,7 @@ Known = dict[Secret, str]
 """Secret -> its kind."""
 
 SHORTEST = 8  # characters: what is shorter is found by chance
+JWT = re.compile(rb"eyJ[\w-]{8,}\.eyJ")  # two parts of one; what only begins so is any JSON in base64, a cursor among others
 COOKIE, FORM, PANE = "cookie", "form", "pane token"  # kinds that we give out ourselves, each to one place
 
 _ASKED = frozenset({"code", "code_verifier", "client_secret", "refresh_token", "assertion", "token", "password"})

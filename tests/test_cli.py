@@ -4,16 +4,15 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from lxml import etree
 
-from server import logs
-from server.cli import main
 from server.config import Settings
 from server.services import Deps
 from server.store import Connection, Organization, Store
@@ -22,14 +21,7 @@ from simulator import demo
 from simulator.ports import CODES, Simulator
 from simulator.world import AccessType, Fault, Person, World
 from tests.api import Api
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
+from tests.conftest import Command, Ended
 
 Ssi = Callable[..., Ended]
 
@@ -45,22 +37,12 @@ def environment(settings: Settings, simulator: Simulator) -> dict[str, str]:
 
 
 @pytest.fixture
-def ssi(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ssi:
+def ssi(environment: dict[str, str], command: Command) -> Ssi:
     """Run `ssi` with these arguments; keyword arguments change the environment, None removes a variable."""
 
     def run(*arguments: object, **changes: str | None) -> Ended:
-        with monkeypatch.context() as patch:
-            for name, value in {**environment, **changes}.items():
-                if value is not None:
-                    patch.setenv(name, value)
-            patch.setattr(sys, "argv", ["ssi", *map(str, arguments)])
-            try:
-                with pytest.raises(SystemExit) as ended:
-                    main()
-            finally:
-                logs.configure("text")  # the command line sets it for its process, which here goes on
-        shown = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), shown.out, shown.err)
+        chosen = {name: value for name, value in {**environment, **changes}.items() if value is not None}
+        return command(chosen, *arguments)
 
     return run
 
@@ -492,9 +474,27 @@ def test_the_manifest_has_this_installations_origin(ssi: Ssi, settings: Settings
 
 
 def test_help_is_there_for_every_command(ssi: Ssi) -> None:
-    commands = ("serve", "worker", "migrate", "tenant", "org", "user", "provision", "manifest", "doctor", "keys")
+    commands = ("serve", "worker", "migrate", "tenant", "org", "user", "provision", "manifest", "doctor", "keys", "jobs")
     shown = ssi("--help")
     assert (shown.code, [c for c in commands if c not in shown.out]) == (0, [])
     for command in commands:
         assert ssi(command, "--help").code == 0
     assert ssi("no-such-command").code == 2
+
+
+def test_a_dry_run_needs_a_mailbox_that_had_a_session(ssi: Ssi, world: World) -> None:
+    assert fails(ssi("sync", "--dry-run", world.people[0].email), "first session")
+    assert fails(ssi("sync", "nobody@unknown.example"), "nobody")
+
+
+def test_a_job_is_one_line_whatever_its_reason_holds(ssi: Ssi, deps: Deps, world: World) -> None:
+    with deps.store.transaction() as tx:
+        (tenant,) = tx.tenants()
+        user = tx.user_by_email(tenant.id, world.people[0].email)
+        assert user is not None
+        tx.queue_session(tx.put_connection(user, "graph", user.email, "t", deps.now()), deps.now())
+    with deps.store._engine.begin() as connection:
+        reason = "It broke\x1b[2K\nsession\tforged"
+        connection.execute(sa.text("UPDATE mailbox_sync SET state = 'failed', next_due_at = NULL, reason = :r"), {"r": reason})
+    (line,) = ssi("jobs", "--dead").out.splitlines()
+    assert line.split("\t")[-1] == "It broke [2K session forged"

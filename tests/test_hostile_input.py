@@ -2,7 +2,8 @@
 
 `payloads.ALL` goes through every text field of an item, of a wish and of the message itself. Proof is the World: C4C holds a
 contact for each payload's address, and a lookup finds that one and no other; the access log holds no request and no part of a
-batch beside the product's own; the activity has the text that was sent. What cannot be meant is refused as a Problem. How many
+batch beside the product's own; the activity has the text that was sent. What cannot be meant is refused as a Problem. Of the
+tests in `parts` the ordinary run takes every second or third payload, which are of every kind, and --soak the others. How many
 there were is told at the end of the run. Chromium is shown the payloads in tests/static/test_hostile_text.py; foreign ids are
 tried in test_isolation.py.
 """
@@ -46,9 +47,10 @@ OWN_PARTS = {
 }
 
 
-def parts(count: int) -> pytest.MarkDecorator:
-    """Run the test with `part` 0 to `count` - 1, every `count`-th payload each."""
-    return pytest.mark.parametrize("part", range(count))
+def parts(count: int, usual: int = 1) -> pytest.MarkDecorator:
+    """Run the test with `part` 0 to `count` - 1, every `count`-th payload each. The parts from `usual` on are for --soak."""
+    marks = [() if part < usual else pytest.mark.soak for part in range(count)]
+    return pytest.mark.parametrize("part", [pytest.param(part, marks=mark) for part, mark in enumerate(marks)])
 
 
 def problem(response: TestResponse) -> dict[str, Any]:
@@ -115,8 +117,8 @@ def test_a_lookup_asks_for_exactly_the_literal_whatever_the_item_says(
     item = me.item("known_contact")
     found = 0
     tried = 0
-    for start in range(part * 40, len(ALL), 120):
-        known = in_c4c(world, range(start, min(start + 40, len(ALL))))
+    for start in range(part, len(ALL), 120):
+        known = in_c4c(world, range(start, min(start + 120, len(ALL)), 3))
         tried += len(known)
         for number, object_id in known.items():
             context = me.context(hostile_item(item, number), anyway=True)
@@ -246,7 +248,7 @@ def test_names_and_subjects_of_a_message_are_one_line_whatever_they_encode() -> 
         assert message.sender.address == f"sender{number}@p{number}.example"
 
 
-@parts(6)
+@parts(6, usual=2)
 def test_a_hostile_message_is_saved_as_the_text_that_it_is(
     me: Api, world: World, part: int, capsys: pytest.CaptureFixture[str], count: Count
 ) -> None:
@@ -291,11 +293,12 @@ def test_a_hostile_message_is_saved_as_the_text_that_it_is(
 @parts(3)
 def test_a_hostile_name_for_a_file_is_a_name(me: Api, world: World, part: int) -> None:
     """The person may rename files: to all payloads in turn, twenty in a save. A name of a type that is not allowed is refused."""
+    me.learn_keys()
     item = me.item("known_contact")
     message = me.message(item)
     refused = 0
-    for start in range(part * 20, len(ALL), 60):
-        chosen = [f"{payload[:200]}.csv" for payload in ALL[start : start + 20]]
+    for start in range(part, len(ALL), 60):
+        chosen = [f"{payload[:200]}.csv" for payload in ALL[start : start + 60 : 3]]
         message.mime = with_many_files(start, len(chosen))
         assert me.save(item, attachments=[{"ref": str(n + 2), "name": name} for n, name in enumerate(chosen)]).status_code == 201
         (activity,) = [row for row in world.saved_activities() if row["GroupwareItemID"] == f"names-{start}@p.example"]
@@ -303,7 +306,7 @@ def test_a_hostile_name_for_a_file_is_a_name(me: Api, world: World, part: int) -
         assert len(names) == len({name.casefold() for name in names}) == len(chosen)
         assert [name for name in names if IS_NO_NAME.search(name) or not name.endswith(".csv")] == []
         for name in (
-            f"{payload[:200]}{end}" for payload in ALL[start : start + 20 : 7] for end in (".exe", ".csv/x.exe", ".exe. ")
+            f"{payload[:200]}{end}" for payload in ALL[start : start + 60 : 21] for end in (".exe", ".csv/x.exe", ".exe. ")
         ):
             response = me.save(item, attachments=[{"ref": "2", "name": name}])
             assert problem(response)["field"] == "attachments", name
@@ -368,7 +371,7 @@ def replaced(body: Any, path: tuple[str | int, ...], value: Any) -> Any:
     return copy
 
 
-@parts(3)
+@parts(3, usual=3)
 def test_a_value_of_the_wrong_type_is_refused_by_the_name_of_its_member(me: Api, world: World, part: int) -> None:
     body = whole_body(me)
     requests = {"/saves": body, "/saves/preview": {"item": body["item"]}, "/context": {"item": body["item"], "mode": "read"}}

@@ -1,10 +1,10 @@
 """What belongs to somebody else does not exist: not for a colleague, not in another tenant, whatever id is tried.
 
-Ten thousand seeded tries over every route, with ids that exist (of saves, messages, records, users, tenants), ids near them and
-ids that never were. A foreign id must be answered like one that never was: status, body, length, and time, of which the medians
-are compared, since a shared machine proves nothing about a single one. Afterwards nothing may have happened anywhere. The
-colleague of the same tenant and the namesake of another tenant (the same address and object id there) are the two who come
-closest.
+Ten thousand seeded tries over every route, of which the ordinary run makes 2,500 and --soak the others, with ids that exist (of
+saves, messages, records, users, tenants), ids near them and ids that never were. A foreign id must be answered like one that
+never was: status, body, length, and time, of which the medians are compared, since a shared machine proves nothing about a
+single one. Afterwards nothing may have happened anywhere. The colleague of the same tenant and the namesake of another tenant
+(the same address and object id there) are the two who come closest.
 """
 
 import random
@@ -28,7 +28,7 @@ from simulator.world import Fault, Person, World
 from tests.api import Api, Item
 from tests.figures import Count
 
-SEEDS = range(1, 9)
+SEEDS = [1, 2, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 9))]
 TRIES = 1_250  # with each seed
 SURE = 100  # tries from which on a median says something
 OTHER_TENANT = "aaaaaaaa-1111-4222-8333-bbbbbbbbbbbb"

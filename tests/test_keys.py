@@ -1,5 +1,6 @@
 """Keys are rotated while all goes on, by the real command and with the real product beside it, and whatever is killed."""
 
+import base64
 import json
 import os
 import secrets as randomness
@@ -29,7 +30,7 @@ from simulator import demo
 from simulator.ports import Simulator
 from simulator.world import Fault, World
 from tests.api import Api
-from tests.conftest import new_database
+from tests.conftest import Command, new_database
 from tests.figures import Count
 from tests.processes import Installed, eventually
 from tests.vault import Cloud, opened
@@ -223,6 +224,7 @@ class Sealed:
         return deps.vault.open(tenant, "row", "column", self._values[tenant]) == tenant.encode()
 
 
+@pytest.mark.soak
 @with_soak
 def test_three_rotations_under_load_fail_no_request(installed: Installed, started: Callable[[], Deps], count: Count) -> None:
     installed.serve(processes=2, SSI_CACHE_S="0", SSI_CONTEXT_DEADLINE_S="20")
@@ -290,16 +292,16 @@ def test_a_rotation_that_is_killed_is_finished_by_the_next(installed: Installed,
 
 
 @sqlite
-def test_of_two_rotations_at_once_one_does_it_and_the_other_says_so(installed: Installed, started: Callable[[], Deps]) -> None:
+def test_of_two_rotations_at_once_one_does_it_and_the_other_says_so(
+    installed: Installed, started: Callable[[], Deps], command: Command
+) -> None:
     with running(installed, "keys", "rotate", "--settle", "60") as first:
         eventually(lambda: len(load_key_file(installed.folder / "key")) == 2)
-        with running(installed, "keys", "rotate") as second:
-            _, told = second.communicate(timeout=50)
-            assert (second.returncode, told) == (1, "ssi: The keys are being rotated by another process.\n")
+        second = command(installed.environment, "keys", "rotate")
+        assert (second.code, second.err) == (1, "ssi: The keys are being rotated by another process.\n")
         first.kill()
-    with running(installed, "keys", "rotate", "--settle", "0") as third:  # which takes up what was begun
-        third.communicate(timeout=50)
-        assert third.returncode == 0
+    third = command(installed.environment, "keys", "rotate", "--settle", "0")  # which takes up what was begun
+    assert third.code == 0
     assert under(started()) == set(FileKeys(installed.folder / "key").ids)
 
 
@@ -366,7 +368,7 @@ def test_a_new_version_in_the_vault_takes_over_and_the_old_one_can_be_disabled(
 # Refusing to start
 
 
-def spoilt(file: Path, text: str, mode: int = 0o600) -> Path:
+def spoilt(file: Path, text: str, mode: int) -> Path:
     file.touch(mode)
     file.chmod(mode)
     file.write_text(text)
@@ -381,11 +383,6 @@ def test_without_its_keys_nothing_starts_and_the_reason_is_said(installed: Insta
     foreign = f"keys: the data of demo is under key {key.hex()}, which this installation does not have"
     starts = {
         ("serve", folder / "missing"): "key_file: cannot be read: No such file or directory",
-        ("serve", spoilt(folder / "open", (folder / "key").read_text(), 0o644)): (
-            "key_file: may be read by others; allow only its owner (mode 0600)"
-        ),
-        ("serve", spoilt(folder / "garbage", "!garbage!")): "key_file: does not hold base64url text",
-        ("serve", spoilt(folder / "empty", "")): "key_file: is empty",
         ("serve", folder / "other"): foreign,
         ("worker", folder / "other"): foreign,
     }
@@ -393,6 +390,23 @@ def test_without_its_keys_nothing_starts_and_the_reason_is_said(installed: Insta
         processes = {start: stack.enter_context(running(installed, start[0], SSI_KEY_FILE=str(start[1]))) for start in starts}
         for start, process in processes.items():
             assert (process.communicate(timeout=60)[1], process.returncode) == (f"ssi: {starts[start]}\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reason"),
+    [
+        (base64.urlsafe_b64encode(bytes(32)).decode(), 0o644, "may be read by others; allow only its owner (mode 0600)"),
+        ("!garbage!", 0o600, "does not hold base64url text"),
+        ("", 0o600, "is empty"),
+    ],
+)
+def test_a_key_file_that_is_spoilt_is_refused_with_the_reason(
+    settings: Settings, command: Command, text: str, mode: int, reason: str
+) -> None:
+    file = spoilt(settings.key_file.with_name("spoilt"), text, mode)
+    environment = {"SSI_DATABASE_URL": settings.database_url, "SSI_KEY_FILE": str(file), "SSI_PUBLIC_URL": settings.public_url}
+    ended = command(environment, "keys", "list")
+    assert (ended.code, ended.out, ended.err) == (1, "", f"ssi: key_file: {reason}\n")
 
 
 def test_a_key_that_fits_by_name_only_is_found_out(deps: Deps) -> None:
@@ -418,10 +432,11 @@ def test_a_rotation_touches_nothing_while_a_tenants_key_is_missing(deps: Deps, s
 
 
 @sqlite
-def test_the_list_shows_ids_and_numbers_and_no_key(installed: Installed) -> None:
-    shown = ssi(installed, "keys", "list") + ssi(installed, "keys", "list", "--json")
+def test_the_list_shows_ids_and_numbers_and_no_key(installed: Installed, command: Command) -> None:
+    plain, as_json = command(installed.environment, "keys", "list"), command(installed.environment, "keys", "list", "--json")
     (one,) = FileKeys(installed.folder / "key").ids
-    assert shown == f"{one.hex()}\t1\n" + json.dumps([{"id": one.hex(), "tenants": 1, "in_use": True}]) + "\n"
+    assert plain.out == f"{one.hex()}\t1\n"
+    assert as_json.out == json.dumps([{"id": one.hex(), "tenants": 1, "in_use": True}]) + "\n"
 
 
 @pytest.mark.soak

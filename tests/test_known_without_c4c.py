@@ -77,16 +77,15 @@ def test_what_is_known_comes_within_the_deadline_while_c4c_hangs(
 
 
 def test_the_time_that_signing_in_took_is_part_of_the_deadline(
-    me: Api, api: Callable[..., Api], process: Callable[..., Deps], world: World
+    me: Api, deps: Deps, world: World, forward: Callable[..., None]
 ) -> None:
     """Else the answer of the lookup, with what is known, would come after the pane was told that nothing came."""
     item = me.item("known_contact")
     assert me.save(item).status_code == 201
-    deps = process(context_deadline_s=0.6)  # it has just started, so it has to ask for keys
-    me = api(at=deps)
-    world.faults.append(Fault("identity", "hang", match="/keys", seconds=0.4))
+    forward(hours=2)  # the process has to ask for keys again
+    world.faults.append(Fault("identity", "hang", match="/keys", seconds=0.6 * deps.limits.context_deadline_s))
     world.gate = gate = Gate(match="c4c POST")
     away = me.context(item, refresh=True)
     assert away["save"]["state"] == "saved"
+    assert world.faults == []  # they were
     gate.open()
-    deps.background.shutdown()

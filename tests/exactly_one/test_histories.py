@@ -440,7 +440,7 @@ def ground(
     ground.crowd.shutdown()
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [10, pytest.param(60, marks=pytest.mark.soak)])
 def test_short_histories_of_all_sorts_end_with_one_activity_each(ground: Ground, count: Count, examples: int) -> None:
     settings = hypothesis.settings(
         max_examples=examples,

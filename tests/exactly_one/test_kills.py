@@ -270,10 +270,11 @@ def kill_everywhere(site: Site, points: Sequence[Point], prepare: Prepare, count
     count("kill points", len(points))
 
 
-def test_a_first_save_killed_at_any_step_ends_as_one_activity(on_postgres: Site, count: Count) -> None:
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_first_save_killed_at_any_step_ends_as_one_activity(on_postgres: Site, count: Count, every: int) -> None:
     points = points_of(on_postgres, nothing_yet)
     assert len(points) >= 25
-    kill_everywhere(on_postgres, points, nothing_yet, count)
+    kill_everywhere(on_postgres, points[::every], nothing_yet, count)
 
 
 @pytest.mark.soak

@@ -213,13 +213,6 @@ class Process:
             self.house.lift()
             pytest.fail(f"no answer within {within_s:.0f} s")
 
-    def learn_keys(self) -> None:
-        """Fetch the keys that tokens are judged by; on a busy machine a short deadline may pass meanwhile."""
-        for _ in range(3):
-            if self.api.get("/me").status_code == 200:
-                return
-            self.house.forward(61)
-
     def sign_out(self) -> None:
         """Forget the stored sign-in to the mailbox, so that the next save exchanges the person's own."""
         with self.deps.store.transaction(reading=True) as tx:

@@ -12,7 +12,7 @@ from simulator.c4c import TOKEN_PATH
 from simulator.c4c.odata import SERVICE
 from tests.api import links_of
 from tests.faults.conftest import Tally, warm
-from tests.faults.house import House, Process, tells_what_to_do, timed
+from tests.faults.house import PATIENCE_S, House, Process, tells_what_to_do, timed
 from tests.faults.proxy import Fault
 from tests.faults.table import BIG, endless, status
 
@@ -48,7 +48,7 @@ def memory_mb(kind: str) -> int:
     ids=["lookup", "c4c-sign-in", "keys", "message", "mime"],
 )
 def test_an_answer_of_100_mb_is_not_read_into_memory(house: House, remote: str, match: str, path: str, answer: object) -> None:
-    process = house.process()
+    process = house.process(context_deadline_s=PATIENCE_S)  # it is about memory; what comes late would be the next call's answer
     item = house.message()
     fault = house.proxies[remote].strike(Fault("answer", "before", match, answer=answer))  # type: ignore[arg-type]
     before = memory_mb("VmRSS")

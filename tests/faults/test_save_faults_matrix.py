@@ -83,7 +83,7 @@ def test_a_save_outlives_a_fault(house: House, patient: Process, hasty: Process,
     if step.is_cold:
         process.sign_out()
         if name != "keys":
-            process.learn_keys()
+            process.api.learn_keys()
     if step.is_second:
         assert patient.api.save(item, links[:1]).status_code == 201
     fault = house.proxies[step.remote].strike(case.fault(step.match, house.trap.url))

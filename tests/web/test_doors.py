@@ -125,7 +125,7 @@ FOREIGN: list[dict[str, str]] = [
 
 
 def test_no_form_of_another_site_changes_anything(app: APIFlask, anna: Browser) -> None:
-    paths = sorted(changing(app))
+    paths = sorted(path for path in changing(app) if not path.startswith("/hooks/"))  # there cookies mean nothing
     assert len(paths) >= 6
     token = anna.filled("Sign out")[1]["csrf"]
     for path in paths:

@@ -57,14 +57,15 @@ def test_what_another_site_sends_is_refused_and_changes_nothing(
         "plain": f"csrf={token}",
     }
     for path in sorted(changing(app)):
+        status = 404 if path.startswith("/hooks/") else 403  # where cookies mean nothing, and nobody is awaited here
         for kind, body in bodies.items():
             for headers in FOREIGN:
                 answer = anna.client.post(path, data=body, content_type=KINDS[kind], headers=headers)
-                assert answer.status_code == 403, (path, kind, headers)
+                assert answer.status_code == status, (path, kind, headers)
                 refused += 1
         for method in ("PUT", "PATCH", "DELETE"):
             answer = anna.client.open(path, method=method, data=bodies["form"], content_type=KINDS["form"], headers=SAME_SITE)
-            assert answer.status_code in (403, 405), (method, path)
+            assert answer.status_code in (status, 405), (method, path)
             refused += 1
     assert state(deps, world) == before
     count("web: cross-site posts refused", refused)

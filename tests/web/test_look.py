@@ -56,8 +56,11 @@ def window(browser: Chromium, app: APIFlask, session: str = "", **look: Any) -> 
         context.close()
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize(
+    "look", ["german", "dark", *(pytest.param(look, marks=pytest.mark.soak) for look in ("wide", "phone", "forced"))]
+)
 def test_every_page_is_for_everybody_at_every_width(browser: Chromium, app: APIFlask, anna: Browser, look: str) -> None:
+    """In the ordinary run as narrow as can be, in the language with the longer words, and in the dark; in the soak all LOOKS."""
     for session, paths in (("", STRANGERS), (anna.cookie(SESSION), PATHS)):
         with window(browser, app, session, **LOOKS[look]) as page:
             for path in paths:

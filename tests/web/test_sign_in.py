@@ -30,7 +30,7 @@ Visitor = Callable[..., Browser]
 
 @pytest.fixture
 def deps(process: Callable[..., Deps]) -> Deps:
-    return process(failed_sign_ins_per_minute=8)
+    return process(failed_sign_ins_per_minute=8, user_calls_per_minute=20)
 
 
 @pytest.fixture
@@ -235,6 +235,12 @@ def test_sign_ins_elsewhere_are_not_begun_by_the_thousand(visitor: Visitor) -> N
     assert begun == [200] * 8 + [429] * 2
     unknown = browser.client.post(path, data={**fields, "tenant": "nobody"}, headers=SAME_SITE)
     assert unknown.status_code == 429
+
+
+def test_ones_own_pages_are_not_read_by_the_thousand(browsers: Visitor) -> None:
+    client = browsers().client
+    answers = [client.get("/settings/progress").status_code for _ in range(220)]
+    assert (answers[0], answers[150], answers[-1]) == (200, 200, 429)
 
 
 # A tenant whose way to sign in changes
