@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ from server.services import Deps, provisioning
 from simulator import demo
 from simulator.ports import Simulator
 from simulator.world import Fault, Person, World
-from tests.api import Api, Item
+from tests.api import Api, Item, row_of
 from tests.figures import Count
 
 SEEDS = [1, 2, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 9))]
@@ -259,3 +260,44 @@ def test_an_answer_that_was_kept_is_kept_for_its_user_only(
     assert mine["timing"]["cached"] is False
     assert mine["cards"] == []
     assert me.context(me.item("restricted_contact"))["cards"] == []
+
+
+def test_records_are_found_looked_at_and_created_in_ones_own_tenant_only(
+    me: Api, callers: list[Caller], world: World, elsewhere: Simulator
+) -> None:
+    """The namesake of another tenant has the same address and object id; neither an id nor a key of a create opens anything."""
+    key, values = "ab" * 16, {"surname": "Confidential", "email": "only@here.example"}
+    made = me.post("/records/contact", {"key": key, "values": values})
+    assert made.status_code == 201
+    assert [one["id"] for one in me.get("/search?q=confidential").json["records"]] == [made.json["id"]]
+    for caller in callers[1:3]:
+        for text in ("confidential", "only@here.example"):
+            assert caller.send("GET", f"/search?q={text}").json == {"records": [], "more": False, "failed": []}
+        foreign, nowhere = (caller.send("GET", f"/records/contact/{id}") for id in (made.json["id"], "00163E" + "0" * 26))
+        assert foreign.status_code == 404
+        assert shape(foreign) == shape(nowhere)
+    for caller in callers[3:]:
+        for method, path in (("GET", "/search?q=confidential"), ("GET", f"/records/contact/{made.json['id']}")):
+            assert caller.send(method, path).status_code == 401
+        assert caller.send("POST", "/records/contact", {"key": key, "values": values}).status_code == 401
+    before = happened(world)
+    theirs = callers[1].send("POST", "/records/contact", {"key": key, "values": values})
+    assert theirs.status_code == 201
+    assert happened(world) == before
+    assert [event.detail["id"] for event in elsewhere.world.events("c4c", "create")] == [theirs.json["id"]]
+
+
+def test_what_one_person_found_and_looked_at_stays_theirs(me: Api, colleague: Api, world: World) -> None:
+    """The demo shows a contact to the colleague alone."""
+    (hidden,) = [id for id, users in world.crm.visible_to.items() if me.person.user_id not in users]
+    row = world.crm.rows("ContactCollection")[hidden]
+    for text in (row["LastName"], row["Email"], row["Phone"]):
+        path = f"/search?q={quote(text)}"
+        assert hidden in [one["id"] for one in colleague.get(path).json["records"]]
+        assert hidden not in [one["id"] for one in me.get(path).json["records"]]
+    assert colleague.get(f"/records/contact/{hidden}").status_code == 200
+    nowhere = me.get(f"/records/contact/{'00163E' + '0' * 26}")
+    assert nowhere.status_code == 404
+    assert shape(me.get(f"/records/contact/{hidden}")) == shape(nowhere)
+    related = me.get(f"/records/account/{row_of(world, 'CorporateAccountCollection', AccountID=row['AccountID'])['ObjectID']}")
+    assert hidden not in related.text

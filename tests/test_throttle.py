@@ -46,6 +46,13 @@ def test_looking_at_a_save_that_is_under_way_costs_little(me: Api) -> None:
     assert {me.get(f"/saves/{save}").status_code for _ in range(40)} == {200}
 
 
+@pytest.mark.parametrize("path", ["/search?q=harrow", "/records/account/" + "0" * 32])
+def test_a_search_and_a_look_cost_as_much_as_a_lookup(me: Api, path: str) -> None:
+    statuses = [me.get(path).status_code for _ in range(8)]
+    assert statuses[5] in (200, 404)
+    assert statuses[6:] == [429, 429]
+
+
 def test_colleagues_share_what_the_tenant_may(me: Api, colleague: Api) -> None:
     assert lookups(me, 6) == [200] * 6
     assert lookups(colleague, 4) == [200, 200, 200, 429]

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from server.c4c.codes import CODE_LISTS, Codes
-from server.c4c.edm import Row, any_of, as_text, as_time, can_ask_for, equals, moment
+from server.c4c.directory import Candidate, Directory, Entry, Matches, Ready, folded, words_of
+from server.c4c.edm import Row, as_text, as_time, can_ask_for, equals, moment
 from server.c4c.links import DeepLinks, LinkType
 from server.c4c.mapping import (
     ACTIVITY_EXPAND,
@@ -32,16 +33,25 @@ from server.c4c.mapping import (
     attachment_body,
     email_body,
     employee,
-    groupware_item_id,
-    human_id,
     link_bodies,
-    record,
 )
 from server.c4c.odata import Answers, ODataClient, Read, Result, Write, entity
 from server.c4c.pages import ORDER, Position, object_id
 from server.c4c.people import People, PeoplePage
+from server.c4c.questions import (
+    Asked,
+    Part,
+    by_address,
+    by_id,
+    by_key,
+    by_number,
+    by_refs,
+    employees_by,
+    only_askable,
+    records_in,
+)
 from server.domain.records import PARTY_TYPES, Activity, Record, RecordRef, RecordType
-from server.errors import Forbidden, InvalidInput, NotFound, Transient, Unknown
+from server.errors import InvalidInput, NotFound, Transient, Unknown
 
 __all__ = [
     "C4C",
@@ -50,21 +60,26 @@ __all__ = [
     "Addressee",
     "Answer",
     "Asked",
+    "Candidate",
     "Codes",
     "DeepLinks",
+    "Directory",
     "Employee",
+    "Entry",
     "File",
     "Known",
     "LinkType",
+    "Matches",
     "Me",
     "ODataClient",
     "People",
     "PeoplePage",
     "Question",
+    "Ready",
+    "folded",
+    "words_of",
 ]
 
-Asked = RecordType | Literal["employee", "activity"]
-"""What a part of a lookup was about."""
 
 _ADDRESSED: tuple[RecordType, ...] = ("contact", "individual_customer", "account", "lead")
 T = TypeVar("T")
@@ -134,23 +149,13 @@ class AddressPage:
     after: str  # cursor of the next page
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A read of a lookup; `values` are what it asked for, folded, to check what came back."""
-
-    about: Asked
-    read: Read
-    values: frozenset[str]
-    by_id: bool = False
-
-
 class C4C:
     """One user's C4C.
 
     `record_url` builds links (see DeepLinks). With `parallel` lookups ask in up to as many GETs at a time as the client's
     pool has threads, instead of one $batch; which is faster is not known (c4c-odata.md section 5).
 
-    `people` is what mirroring reads and writes.
+    `people` is what mirroring reads and writes, `directory` what a person finds, looks at and creates.
     """
 
     def __init__(self, odata: ODataClient, *, codes: Codes, record_url: RecordUrl, parallel: bool = False) -> None:
@@ -159,6 +164,7 @@ class C4C:
         self._url = record_url
         self._parallel = parallel
         self.people = People(odata)
+        self.directory = Directory(odata, self.people, ask=self._ask, record_url=record_url)
 
     # --- lookup ---
 
@@ -167,26 +173,26 @@ class C4C:
 
         Raises: the first error, if every part failed.
         """
-        addresses, not_asked = _askable(question.addresses)
+        addresses, not_asked = only_askable(question.addresses)
         types = [type for type in _ADDRESSED if question.leads or type != "lead"]
-        parts = [_by_address(type, addresses) for type in types] + [_employees(addresses)] if addresses else []
-        parts += [_by_id(type, ids) for type, ids in question.known.items() if ids and (question.leads or type != "lead")]
+        parts = [by_address(type, addresses) for type in types] + [employees_by(addresses)] if addresses else []
+        parts += [by_id(type, ids) for type, ids in question.known.items() if ids and (question.leads or type != "lead")]
         if question.message_key is not None:
-            parts.append(_by_key(question.message_key))
+            parts.append(by_key(question.message_key))
         return self._answer(parts, not_asked)
 
     def verify(
         self, addresses: Iterable[str], types: Iterable[Asked], known: Mapping[RecordType, tuple[str, ...]] | None = None
     ) -> Answer:
         """Ask again with one equality each, whose empty answer can be believed; one batch for each 50 questions."""
-        askable, not_asked = _askable(addresses)
-        parts: list[_Part] = []
+        askable, not_asked = only_askable(addresses)
+        parts: list[Part] = []
         for type in dict.fromkeys(types):
             if type == "employee":
-                parts += [_employees((address,)) for address in askable]
+                parts += [employees_by((address,)) for address in askable]
             elif type != "activity" and SHAPES[type].address:
-                parts += [_by_address(type, (address,)) for address in askable]
-                parts += [_by_id(type, (id,)) for id in (known or {}).get(type, ())]
+                parts += [by_address(type, (address,)) for address in askable]
+                parts += [by_id(type, (id,)) for id in (known or {}).get(type, ())]
         return self._answer(parts, not_asked)
 
     def records(self, refs: Sequence[RecordRef]) -> list[Record]:
@@ -194,8 +200,8 @@ class C4C:
 
         One batch; a second one if an answer about several records of a type is not complete.
         """
-        parts = _by_refs(refs)
-        found = self._records(parts, self._ask([part.read for part in parts]))
+        parts = by_refs(refs)
+        found = records_in(parts, self._ask([part.read for part in parts]).results, self._url)
         return self._completed(refs, found)
 
     def named(self, parties: Iterable[str], documents: Iterable[tuple[RecordType, str]]) -> list[Record]:
@@ -207,9 +213,9 @@ class C4C:
         wanted: dict[RecordType, list[str]] = {type: list(numbers_of_parties) for type in sorted(PARTY_TYPES)}
         for type, number in documents:
             wanted.setdefault(type, []).append(number)
-        parts = [_by_number(type, number) for type, numbers in wanted.items() for number in dict.fromkeys(numbers)]
+        parts = [by_number(type, number) for type, numbers in wanted.items() for number in dict.fromkeys(numbers)]
         parts = [part for part in parts if all(map(can_ask_for, part.values))]
-        return list(self._records(parts, self._ask([part.read for part in parts])).values())
+        return list(records_in(parts, self._ask([part.read for part in parts]).results, self._url).values())
 
     # --- saving ---
 
@@ -218,10 +224,10 @@ class C4C:
 
         Raises: Rejected or NotFound if one of the questions is refused.
         """
-        parts = [_by_key(message_key), *_by_refs(refs)]
+        parts = [by_key(message_key), *by_refs(refs)]
         person = Read(EMPLOYEES, filter=equals("UserID", user_id), select=EMPLOYEE_SELECT)
         answers = self._ask([*(part.read for part in parts), person])
-        found = self._records(parts[1:], Answers(answers.results[1:-1], 0, 0))
+        found = records_in(parts[1:], answers.results[1:-1], self._url)
         people = [employee(row) for row in answers.results[-1].or_raise().rows]
         mine = (person for person in people if person.user_id.casefold() == user_id.casefold())
         activities = self._activities(parts[0], answers.results[0].or_raise().rows)
@@ -243,7 +249,7 @@ class C4C:
 
     def activities(self, message_key: str) -> list[Activity]:
         """Return the activities of this message that the user may see, oldest first. One GET."""
-        part = _by_key(message_key)
+        part = by_key(message_key)
         return list(self._activities(part, self._odata.rows(part.read)))
 
     def activity(self, activity_id: str) -> Activity:
@@ -356,7 +362,7 @@ class C4C:
             return self._odata.parallel(reads)
         return self._odata.batch(reads)
 
-    def _answer(self, parts: Sequence[_Part], not_asked: frozenset[str]) -> Answer:
+    def _answer(self, parts: Sequence[Part], not_asked: frozenset[str]) -> Answer:
         results: list[Result] = []
         server_ms, requests = 0.0, 0
         for some in _chunks(parts, _BATCH_SIZE):
@@ -370,7 +376,7 @@ class C4C:
 
     def _read_answer(
         self,
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         results: Sequence[Result],
         not_asked: frozenset[str],
         failed: Mapping[Asked, str],
@@ -390,7 +396,7 @@ class C4C:
                 employees.update(a for row in result.rows if (a := as_text(row.get("Email"))).casefold() in part.values)
             elif part.about == "activity":
                 activities = self._activities(part, result.rows)
-        found = self._records(parts, Answers(tuple(results), 0, 0), strict=False)
+        found = records_in(parts, results, self._url, strict=False)
         return Answer(
             records=tuple(found.values()),
             employees=frozenset(employees),
@@ -403,34 +409,17 @@ class C4C:
             requests=requests,
         )
 
-    def _records(self, parts: Sequence[_Part], answers: Answers, *, strict: bool = True) -> dict[RecordRef, Record]:
-        """Return what the rows hold that was really asked for: C4C's filter is not always to be believed [S5].
-
-        Raises: with `strict` the first error that does not just mean that the user cannot have the record.
-        """
-        found: dict[RecordRef, Record] = {}
-        for part, result in zip(parts, answers.results, strict=True):
-            if strict and result.error is not None and not isinstance(result.error, NotFound | Forbidden):
-                raise result.error
-            if part.about == "employee" or part.about == "activity":
-                continue
-            for row in result.rows:
-                one = record(part.about, row, self._url)
-                if one.id and _was_asked(one, part):
-                    found.setdefault(one.ref, one)
-        return found
-
     def _completed(self, refs: Sequence[RecordRef], found: dict[RecordRef, Record]) -> list[Record]:
         """Ask one by one for what an `or` did not give, and put all into the order of `refs`."""
         wanted = list(dict.fromkeys(_normal(ref) for ref in refs))
         missing = [ref for ref in wanted if ref not in found]
         several = {type for type in {ref.type for ref in missing} if sum(ref.type == type for ref in wanted) > 1}
-        parts = [_by_id(ref.type, (ref.id,)) for ref in missing if ref.type in several]
+        parts = [by_id(ref.type, (ref.id,)) for ref in missing if ref.type in several]
         for some in _chunks(parts, _BATCH_SIZE):
-            found |= self._records(some, self._ask([part.read for part in some]))
+            found |= records_in(some, self._ask([part.read for part in some]).results, self._url)
         return [found[ref] for ref in wanted if ref in found]
 
-    def _activities(self, part: _Part, rows: Iterable[Row]) -> tuple[Activity, ...]:
+    def _activities(self, part: Part, rows: Iterable[Row]) -> tuple[Activity, ...]:
         mine = (row for row in rows if as_text(row.get("GroupwareItemID")) in part.values)
         return tuple(sorted((activity(row, self._codes, self._url) for row in mine), key=lambda a: (a.created_at, a.id)))
 
@@ -438,57 +427,6 @@ class C4C:
         if link.type in PARTY_TYPES:
             return link.human_id in to.parties
         return (link.type, link.human_id) in to.documents
-
-
-# --- parts of questions ---------------------------------------------------------------------------------------------------
-
-
-def _askable(addresses: Iterable[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    given = dict.fromkeys(address.strip() for address in addresses if address.strip())
-    return tuple(a for a in given if can_ask_for(a)), frozenset(a for a in given if not can_ask_for(a))
-
-
-def _read(type: RecordType, filter: str) -> Read:
-    shape = SHAPES[type]
-    return Read(shape.entity_set, filter=filter, select=shape.select, expand=shape.expand, texts=shape.wants_texts)
-
-
-def _by_address(type: RecordType, addresses: tuple[str, ...]) -> _Part:
-    return _Part(type, _read(type, any_of(SHAPES[type].address, addresses)), frozenset(map(str.casefold, addresses)))
-
-
-def _by_id(type: RecordType, ids: Iterable[str]) -> _Part:
-    wanted = tuple(dict.fromkeys(id.upper() for id in ids))
-    return _Part(type, _read(type, any_of("ObjectID", wanted)), frozenset(wanted), by_id=True)
-
-
-def _by_number(type: RecordType, number: str) -> _Part:
-    return _Part(type, _read(type, equals(SHAPES[type].human_id, number)), frozenset({human_id(number)}))
-
-
-def _by_key(message_key: str) -> _Part:
-    stored = groupware_item_id(message_key)
-    condition = equals("GroupwareItemID", stored)
-    read = Read("EMailCollection", filter=condition, select=ACTIVITY_SELECT, expand=ACTIVITY_EXPAND, orderby="ID")
-    return _Part("activity", read, frozenset({stored}))
-
-
-def _by_refs(refs: Iterable[RecordRef]) -> list[_Part]:
-    grouped: dict[RecordType, list[str]] = {}
-    for ref in refs:
-        grouped.setdefault(ref.type, []).append(ref.id)
-    return [_by_id(type, ids) for type, ids in grouped.items()]
-
-
-def _employees(addresses: tuple[str, ...]) -> _Part:
-    read = Read(EMPLOYEES, filter=any_of("Email", addresses), select=EMPLOYEE_SELECT)
-    return _Part("employee", read, frozenset(map(str.casefold, addresses)))
-
-
-def _was_asked(one: Record, part: _Part) -> bool:
-    if part.by_id:
-        return one.id in part.values
-    return one.human_id in part.values or any(address.casefold() in part.values for address in one.addresses)
 
 
 def _normal(ref: RecordRef) -> RecordRef:

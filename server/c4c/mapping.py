@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -37,12 +37,24 @@ class Shape:
     address: str = ""  # the filterable e-mail property, if there is one
     expand: tuple[str, ...] = ()
     more: tuple[str, ...] = ()  # further paths to select
+    names: tuple[str, ...] = ()  # filterable properties in which a search looks for a name
+    phones: tuple[str, ...] = ()  # and for a telephone number
+    details: Mapping[str, str] = field(default_factory=dict)  # further fields that only a look at the record shows
+    details_expand: tuple[str, ...] = ()
 
     @property
     def select(self) -> tuple[str, ...]:
         titles = (name for title in self.titles for name in title.split("+"))
         names = ("ObjectID", self.human_id, *titles, self.address, *self.fields.values(), *self.more)
         return tuple(dict.fromkeys(name for name in names if name))
+
+    def slim(self) -> Shape:
+        """Return the same without what has to be expanded, which is slow on many rows (c4c-odata.md section 1, $expand)."""
+        fields = {name: path for name, path in self.fields.items() if "/" not in path}
+        return replace(self, fields=fields, expand=(), more=tuple(path for path in self.more if "/" not in path))
+
+    def detailed(self) -> Shape:
+        return replace(self, fields={**self.fields, **self.details}, expand=(*self.expand, *self.details_expand))
 
     @property
     def wants_texts(self) -> bool:
@@ -52,6 +64,8 @@ class Shape:
 _OWNER = "OwnerEmployeeBasicData/FormattedName"
 _RELATION = "ContactIsContactPersonFor"
 _ACCOUNT_FIELDS = {"city": "City", "phone": "Phone", "role": "RoleCodeText"}
+_NORMALISED = ("NormalisedPhone", "NormalisedMobile")
+_REACHED = {"email": "Email", "fax": "Fax", "address": "FormattedPostalAddressDescription"}
 _VIA_CONTACT = f"{_RELATION}/CorporateAccount"
 _ACCOUNT_OF_CONTACT = ("ObjectID", "AccountID", "BusinessPartnerFormattedName", "Name", "Email", *_ACCOUNT_FIELDS.values())
 
@@ -68,6 +82,10 @@ SHAPES: Mapping[RecordType, Shape] = {
             *(f"{_RELATION}/{name}" for name in ("AccountID", "Email", "ReverseMainIndicator")),
             *(f"{_VIA_CONTACT}/{name}" for name in _ACCOUNT_OF_CONTACT),
         ),
+        names=("Name",),
+        phones=_NORMALISED,
+        details={**_REACHED, "department": "Department", "owner": "ContactOwnerEmployeeBasicData/FormattedName"},
+        details_expand=("ContactOwnerEmployeeBasicData",),
     ),
     "individual_customer": Shape(
         "IndividualCustomerCollection",
@@ -76,6 +94,9 @@ SHAPES: Mapping[RecordType, Shape] = {
         {"phone": "Phone", "mobile": "Mobile", "city": "City", "owner": _OWNER},
         address="Email",
         expand=("OwnerEmployeeBasicData",),
+        names=("FormattedName",),
+        phones=_NORMALISED,
+        details={**_REACHED, "web_page": "WebSite"},
     ),
     "account": Shape(
         "CorporateAccountCollection",
@@ -84,6 +105,9 @@ SHAPES: Mapping[RecordType, Shape] = {
         {**_ACCOUNT_FIELDS, "owner": _OWNER},
         address="Email",
         expand=("OwnerEmployeeBasicData",),
+        names=("BusinessPartnerFormattedName",),
+        phones=_NORMALISED,
+        details={**_REACHED, "web_page": "WebSite"},
     ),
     "lead": Shape(
         "LeadCollection",
@@ -91,6 +115,9 @@ SHAPES: Mapping[RecordType, Shape] = {
         ("Name",),
         {"company": "Company", "status": "UserStatusCodeText", "phone": "ContactPhone", "owner": "OwnerPartyName"},
         address="ContactEMail",  # AccountEMail and IndividualCustomerEMail cannot be filtered
+        names=("Name", "Company", "ContactLastName"),
+        phones=("ContactPhone", "ContactMobile"),
+        details={"email": "ContactEMail", "mobile": "ContactMobile", "account": "AccountPartyName", "contact": "ContactName"},
     ),
     "opportunity": Shape(
         "OpportunityCollection",
@@ -169,9 +196,9 @@ def human_id(value: object) -> str:
     return known.lstrip("0") or known[:1]
 
 
-def record(type: RecordType, row: Mapping[str, Any], url: RecordUrl) -> Record:
-    """Return the record of a row that was selected as its Shape says."""
-    shape = SHAPES[type]
+def record(type: RecordType, row: Mapping[str, Any], url: RecordUrl, shape: Shape | None = None) -> Record:
+    """Return the record of a row that was selected as its Shape says, or as this one."""
+    shape = shape or SHAPES[type]
     number = human_id(row.get(shape.human_id))
     accounts = _accounts(row, url) if type == "contact" else ()
     relations = (as_text(relation.get("Email")) for relation in children(row, _RELATION))

@@ -241,11 +241,11 @@ class People:
 
     def accounts_by_name(self, company: str) -> list[NamedAccount]:
         """Return the accounts of exactly this name, the one that was created first in front. One request."""
-        return sorted(self._named(company, "{}", exactly=True), key=lambda one: (str(one[2] or ""), one[0]))
+        return self._named(company, exactly=True)
 
     def accounts_like(self, company: str) -> list[NamedAccount]:
         """Return accounts whose name holds this text, case and all: of many only some, but never one if there are more."""
-        return self._named(company, "*{}*", exactly=False)
+        return self._named(company, exactly=False)
 
     # --- inside ---
 
@@ -306,32 +306,8 @@ class People:
     def _listed(self, read: Read) -> dict[str, str]:
         return {as_text(row.get("Code")): as_text(row.get("Description")) for row in self._odata.rows(read)}
 
-    def _named(self, company: str, pattern: str, *, exactly: bool) -> list[NamedAccount]:
-        """Return the accounts that are called so; `pattern` has {} in the place of the name.
-
-        The whole name is in BusinessPartnerFormattedName, and the first part of it in Name, where C4C makes the other by a
-        format of its own. What comes back is compared again, because the name may hold a wildcard.
-        """
-        name = one_line(company)
-        if not name.strip("* ") or not can_ask_for(name.replace("*", "")):
-            return []
-        asked = {"BusinessPartnerFormattedName": name, "Name": split_name(name)[0] if exactly else name}
-        shape = SHAPES["account"]
-        select = ("ObjectID", shape.human_id, shape.status, "BusinessPartnerFormattedName", "CreationOn", *shape.more)
-        reads = [
-            Read(shape.entity_set, filter=like(prop, pattern.format(text)), select=select, orderby="CreationOn,ObjectID")
-            for prop, text in asked.items()
-        ]
-        found: dict[str, NamedAccount] = {}
-        results = [result.or_raise() for result in self._batch(reads)]
-        for row in (row for result in results for row in result.rows):
-            names = (as_text(row.get("BusinessPartnerFormattedName")), account_name(row))
-            if not is_gone("account", row) and (name in names if exactly else any(name in one for one in names)):
-                called = account_name(row)
-                found[object_id(row)] = (human_id(row.get(shape.human_id)), called, as_time(row.get("CreationOn")))
-        if not exactly and len(found) < 2 and any(result.next for result in results):
-            return []
-        return list(found.values())
+    def _named(self, company: str, *, exactly: bool) -> list[NamedAccount]:
+        return accounts_in(company, self._batch(account_reads(company, exactly=exactly)), exactly=exactly)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------------
@@ -344,6 +320,41 @@ def _read(scope: Scope) -> Read:
     if scope.home and scope.type == "contact":
         expand, select = (*expand, HOME), (*select, *HOME_SELECT)
     return Read(shape.entity_set, select=select, expand=expand, texts=True)
+
+
+def account_reads(company: str, *, exactly: bool) -> list[Read]:
+    """Return how to ask for the accounts that are called so, or whose name holds this text; none if it cannot be asked for.
+
+    The whole name is in BusinessPartnerFormattedName, and the first part of it in Name, where C4C makes the other by a format
+    of its own.
+    """
+    name = one_line(company)
+    if not name.strip("* ") or not can_ask_for(name.replace("*", "")):
+        return []
+    asked = {"BusinessPartnerFormattedName": name, "Name": split_name(name)[0] if exactly else name}
+    shape, pattern = SHAPES["account"], "{}" if exactly else "*{}*"
+    select = ("ObjectID", shape.human_id, shape.status, "BusinessPartnerFormattedName", "CreationOn", *shape.more)
+    return [
+        Read(shape.entity_set, filter=like(prop, pattern.format(text)), select=select, orderby="CreationOn,ObjectID")
+        for prop, text in asked.items()
+    ]
+
+
+def accounts_in(company: str, results: Sequence[Result], *, exactly: bool) -> list[NamedAccount]:
+    """Return what came back for `account_reads`, compared again because the name may hold a wildcard; the oldest first.
+
+    Of many that only hold the text some, but never one if there are more. Raises: the first error.
+    """
+    name = one_line(company)
+    found: dict[str, NamedAccount] = {}
+    for row in (row for result in results for row in result.or_raise().rows):
+        names = (as_text(row.get("BusinessPartnerFormattedName")), account_name(row))
+        if not is_gone("account", row) and (name in names if exactly else any(name in one for one in names)):
+            called = (human_id(row.get(SHAPES["account"].human_id)), account_name(row), as_time(row.get("CreationOn")))
+            found[object_id(row)] = called
+    if not exactly and len(found) < 2 and any(result.next for result in results):
+        return []
+    return sorted(found.values(), key=lambda one: (str(one[2] or ""), one[0]))
 
 
 def _condition(scope: Scope, start: datetime | None) -> str:

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 from server.domain.contact import Contact
 
 PersonType = Literal["contact", "account", "individual_customer"]
+CUSTOMER = "CRM000"
+"""Role code of a customer in C4C, which accounts and individual customers are created with (c4c-odata.md section 2)."""
 PERSON_TYPES: tuple[PersonType, ...] = get_args(PersonType)
 
 

@@ -52,6 +52,15 @@ Values are texts as C4C has them, except `date` and `..._date` (a day, "2026-11-
 """
 
 
+DETAIL_FIELDS: Mapping[RecordType, tuple[str, ...]] = {
+    "contact": ("account", "job_title", "department", "email", "phone", "mobile", "fax", "address", "owner"),
+    "individual_customer": ("email", "phone", "mobile", "fax", "web_page", "city", "address", "owner"),
+    "account": ("role", "email", "phone", "fax", "web_page", "city", "address", "owner"),
+    "lead": ("company", "account", "contact", "status", "email", "phone", "mobile", "owner"),
+}
+"""The field names of a look at one record, in order; of other types it shows what their cards do."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class RecordRef:
     """Names one record. Also what a Save links to."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import CancelledError, TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from server.c4c import Answer, Question
 from server.domain import message as mail
@@ -29,6 +29,7 @@ from server.services.wishes import reason_of
 from server.store import AddressScan, Save, SaveRequest
 
 NOTHING_TO_SAVE = "Nothing to save in SAP Cloud for Customer"
+T = TypeVar("T")
 Role = Literal["From", "To", "Cc", "Bcc"]
 INDEXED: tuple[RecordType, ...] = ("contact", "individual_customer", "account")
 """Record types whose addresses the spelling index knows."""
@@ -176,7 +177,7 @@ def scan_addresses(deps: Deps, scan: AddressScan) -> None:
     newest, after = scan.changed_at, cast(str | None, None)
     c4c = deps.c4c(principal)
     while (page := c4c.addresses(scan.type, since=scan.changed_at, after=after)).rows:
-        _learn_addresses(deps, principal, scan.type, ((address, object_id) for object_id, address, _ in page.rows))
+        learn_addresses(deps, principal, scan.type, ((address, object_id) for object_id, address, _ in page.rows))
         after = page.after
         newest = max((at for *_, at in page.rows if at is not None), default=newest)
         with deps.store.transaction() as tx:
@@ -262,19 +263,23 @@ def _ask(
             if complete:
                 known = _Known(_follow_up(deps, principal, people, question, known.answer), is_complete=True)
                 deps.cache.put(cache_key, known)
+        remember_numbers(deps, principal, known.answer.records)
         for record in known.answer.records:
             if record.id not in spelled.get(record.type, ()):
-                _learn_addresses(deps, principal, record.type, ((address, record.id) for address in record.addresses))
+                learn_addresses(deps, principal, record.type, ((address, record.id) for address in record.addresses))
         return known
 
-    return _in_time(deps, (cache_key, complete), ask, waited_s)
+    return in_time(deps, (cache_key, complete), ask, waited_s)
 
 
-def _in_time(deps: Deps, key: Hashable, ask: Callable[[], _Known], waited_s: float) -> _Known:
-    """Ask C4C, but let the caller go after the deadline; the answer then waits in the cache for the next call."""
+def in_time(deps: Deps, key: Hashable, ask: Callable[[], T], waited_s: float) -> T:
+    """Ask C4C, but let the caller go after the deadline; the answer, which `ask` puts into the cache, waits for the next call.
+
+    Raises: as `ask`; Transient.
+    """
     future = deps.cache.join(key, lambda: deps.background.submit(ask))
     try:
-        known: _Known = future.result(timeout=max(0.0, deps.limits.context_deadline_s - waited_s))
+        known: T = future.result(timeout=max(0.0, deps.limits.context_deadline_s - waited_s))
     except (FutureTimeout, CancelledError):
         future.cancel()  # if it has not even begun: nobody will want the answer when its turn comes
         raise Transient("SAP Cloud for Customer is slow right now. Try again in a moment.", retry_after_s=1) from None
@@ -305,7 +310,19 @@ def _unmatched(people: Sequence[_Participant], answer: Answer) -> list[_Particip
     return [p for p in people if not p.keys & matched]
 
 
-def _learn_addresses(deps: Deps, principal: Principal, record_type: RecordType, spelled: Iterable[tuple[str, str]]) -> None:
+def remember_numbers(deps: Deps, principal: Principal, records: Iterable[Record]) -> None:
+    """Keep the human ids of records that were shown, for who looks at one of them next: `known_number`."""
+    for record in records:
+        for one in (record, *record.accounts):
+            deps.cache.put(("number", principal.user.id, one.ref), one.human_id)
+
+
+def known_number(deps: Deps, principal: Principal, ref: RecordRef) -> str:
+    kept = deps.cache.get(("number", principal.user.id, ref))
+    return str(kept.value) if kept else ""
+
+
+def learn_addresses(deps: Deps, principal: Principal, record_type: RecordType, spelled: Iterable[tuple[str, str]]) -> None:
     """Remember which records have an address that a lower-case question would miss."""
     if record_type not in INDEXED:
         return

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from server import logs
 from server.domain.contact import Contact, PostalAddress
 from server.domain.marks import MarkId, mark_of
-from server.domain.people import Person
+from server.domain.people import CUSTOMER, Person
 from server.domain.records import RecordRef
 from server.domain.sentences import cause_of
 from server.errors import Conflict, Forbidden, InvalidInput, NotFound, RateLimited, Rejected, SsiError, Transient, Unknown
@@ -30,8 +30,6 @@ from server.transport import asking_first, unasked
 
 ITEMS_AT_ONCE = 200  # as many as the most that one request of a provider takes
 RECORDS_AT_ONCE = 20
-CUSTOMER = "CRM000"
-"""Role code of a customer (c4c-odata.md section 2)."""
 
 T = TypeVar("T")
 log = logs.get(__name__)

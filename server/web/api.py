@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError as FutureTimeout
-from contextvars import copy_context
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any
 
 from apiflask import APIBlueprint
 from flask import Response, g, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from server.errors import Forbidden, NeedsReauth, Transient
-from server.services import Caller, Deps, Principal, connections, context, issues, saving, syncing
+from server.domain.records import RECORD_TYPES, RecordRef, RecordType
+from server.errors import Forbidden, NeedsReauth, NotFound
+from server.services import Caller, Deps, Principal, connections, context, issues, records, saving, syncing
 from server.web import models as m
 from server.web.catalogue import chosen
-from server.web.limits import check_shape
+from server.web.limits import GRACE_S, Deadline, check_shape
 from server.web.problems import problem, too_often
 from server.web.throttle import Throttle, network
 
-T = TypeVar("T")
-
-MAX_WAITING = 32  # answers under way at a time; a sick database or sign-in service may hold many of them
 MAX_ISSUES = 50  # in one answer
-GRACE_S = 0.15  # a use case that keeps a deadline of its own knows better what took so long
 
 _PROBLEMS = {
     400: "The body is not JSON.",
     401: "The token is missing or no longer good.",
     403: "The person is known but not set up.",
     404: "There is no such thing for this caller.",
-    409: "A save was accepted, and failed: `save_id` names it. Or no session can begin: `code` says why.",
+    409: "A save was accepted, and failed: `save_id` names it. Or no session can begin, or a record changed: `code` says why.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     422: "Refused before anything was written.",
@@ -41,6 +36,16 @@ _PROBLEMS = {
     503: "A service behind this one does not answer right now.",
 }
 
+
+IN_PATHS: Mapping[str, dict[str, Any]] = {
+    "save_id": {"pattern": "^[0-9a-f]{32}$"},
+    "record_id": {"pattern": "^[0-9A-Fa-f]{32}$"},
+    "type": {"enum": list(RECORD_TYPES)},
+}
+"""What a variable of a path may be, for the description."""
+
+_ASKING_C4C = frozenset({"api.search", "api.record"})
+"""Calls that only read, and that cost as much as a lookup all the same."""
 
 _BODY = (400, 413, 415, 422)
 """What may be wrong with a body."""
@@ -59,7 +64,7 @@ def _problem_schema() -> dict[str, Any]:
 def blueprint(deps: Deps) -> APIBlueprint:
     """Return the routes under /api."""
     bp = APIBlueprint("api", __name__, url_prefix="/api", tag="Pane")
-    in_time = _Deadline(deps.limits.context_deadline_s + GRACE_S).keep
+    in_time = Deadline(deps.limits.context_deadline_s + GRACE_S).keep
     users, tenants = (Throttle(n, deps.now) for n in (deps.limits.user_calls_per_minute, deps.limits.tenant_calls_per_minute))
     strangers = Throttle(deps.limits.failed_sign_ins_per_minute, deps.now)
 
@@ -89,7 +94,8 @@ def blueprint(deps: Deps) -> APIBlueprint:
     def _not_too_often() -> Response | None:
         if request.method == "OPTIONS":
             return None
-        principal, cost = _caller().principal, 0.1 if request.method == "GET" else 1.0
+        is_light = request.method == "GET" and request.endpoint not in _ASKING_C4C
+        principal, cost = _caller().principal, 0.1 if is_light else 1.0
         wait_s = users.take(principal.user.id, cost) or tenants.take(principal.tenant.id, cost)
         return too_often("That was very quick.", wait_s) if wait_s else None
 
@@ -196,6 +202,44 @@ def blueprint(deps: Deps) -> APIBlueprint:
         answer, status = _answer(outcome), 200
         return answer if isinstance(answer, Response) else (answer[0], 202 if answer[1] == 202 else status)
 
+    @bp.get("/search")
+    @bp.input(m.SearchIn, location="query", arg_name="query")
+    @bp.output(m.SearchOut)
+    @bp.doc(
+        summary="Find records by name, e-mail address or telephone number",
+        description="At most 50, the best first; `more` says that there are others. `failed` could not be asked for.",
+        security="bearer",
+        responses=_documented(401, 403, 422, 503),
+    )
+    def search(query: m.SearchIn) -> m.SearchOut:
+        principal = _caller().principal
+        find = partial(records.search, deps, principal, query.q, waited_s=time.perf_counter() - g.started)
+        return m.search_out(in_time(find), principal.profile)
+
+    @bp.get("/records/<string:type>/<string(length=32):record_id>")
+    @bp.output(m.DetailOut)
+    @bp.doc(summary="One record, and what belongs to it", security="bearer", responses=_documented(401, 403, 404, 503))
+    def record(type: str, record_id: str) -> m.DetailOut:
+        principal, ref = _caller().principal, RecordRef(_record_type(type), record_id)
+        look = partial(records.detail, deps, principal, ref, waited_s=time.perf_counter() - g.started)
+        return m.detail_out(in_time(look), principal.profile)
+
+    @bp.post("/records/<string:type>")
+    @bp.input(m.CreateIn, arg_name="body")
+    @bp.output(m.RecordOut, status_code=201)
+    @bp.doc(
+        summary="Create a record",
+        description="Of `values` each type takes and needs some:\n\n"
+        + "\n".join(f"- {type}: {_form(type)}" for type in records.FORMS)
+        + "\n\nThe same `key` again makes no second record. 503 `unknown_outcome`: it may be there, look before you try again.",
+        security="bearer",
+        responses=_documented(*_BODY, 401, 403, 404, 409, 503),
+    )
+    def create(type: str, body: m.CreateIn) -> m.RecordOut:
+        principal = _caller().principal
+        made = records.create(deps, principal, _record_type(type), body.given(), key=body.key)
+        return m.record_out(made, principal.profile)
+
     @bp.get("/sync")
     @bp.output(m.SyncOut)
     @bp.doc(
@@ -238,24 +282,16 @@ def _sync(deps: Deps, principal: Principal, language: str) -> m.SyncOut:
     return m.sync_out(engine, total, told)
 
 
-class _Deadline:
-    """Answers questions within a time that a person waits, whatever stands still behind them.
+def _record_type(name: str) -> RecordType:
+    """Raises: NotFound."""
+    found = next((type for type in RECORD_TYPES if type == name), None)
+    if found is None:
+        raise NotFound("There is no such type of record.")
+    return found
 
-    What was asked goes on in its thread and ends by its own deadlines; what it learned is there for the next call.
-    """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._threads = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="answer")
-
-    def keep(self, ask: Callable[[], T]) -> T:
-        """Return what `ask` gives. Raises: what it raises; Transient when the time since the request came is up."""
-        future = self._threads.submit(copy_context().run, ask)
-        try:
-            return future.result(timeout=max(0.0, self._seconds - (time.perf_counter() - g.started)))
-        except (FutureTimeout, CancelledError):
-            future.cancel()
-            raise Transient("This takes longer than usual. Try again in a moment.", retry_after_s=1) from None
+def _form(type: RecordType) -> str:
+    return ", ".join(f"`{name}`" + (" (needed)" if name in records.NEEDED[type] else "") for name in records.FORMS[type])
 
 
 def _answer(outcome: saving.Outcome) -> Any:

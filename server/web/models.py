@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from server.domain.message import Address
 from server.domain.mime import clean
-from server.domain.records import RecordRef, RecordType
+from server.domain.profile import Profile
+from server.domain.records import Record, RecordRef, RecordType
 from server.errors import RateLimited, Transient
+from server.services import records
 from server.services.context import Context, Item
 from server.services.issues import DISMISS, Told
 from server.services.saving import Outcome, Preview
@@ -20,6 +22,7 @@ from server.services.wishes import Chosen, Wish
 
 Text = Annotated[str, StringConstraints(max_length=4_000)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[!-~]+$")]  # base64, whatever the provider
+Value = Annotated[str, StringConstraints(max_length=1_280)]  # the longest that C4C takes is a web address
 ObjectId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{32}$")]
 SaveState = Literal["none", "pending", "unknown", "saved", "failed"]
 IssueKind = Literal["email", "contact", "account", "individual_customer", "mailbox"]
@@ -187,7 +190,7 @@ class ContextOut(Model):
     trouble: TroubleOut | None
 
 
-class RecordOut(Model):
+class LinkedOut(Model):
     type: RecordType
     id: str
     title: str
@@ -211,7 +214,7 @@ class EmlOut(Model):
 
 class PreviewOut(Model):
     subject: str
-    links: list[RecordOut]
+    links: list[LinkedOut]
     attachments: list[AttachmentOut]
     eml: EmlOut
     follow_thread: bool  # can be wished
@@ -223,6 +226,57 @@ class SaveOut(Model):
     activity: ActivityOut | None
     marks: list[str]
     reason: str | None = None
+
+
+class SearchIn(Model):
+    """The query of a search."""
+
+    q: Annotated[str, StringConstraints(min_length=1, max_length=records.MAX_TEXT)]
+
+
+class ValuesIn(Model):
+    """What a record is created from; which of these a type takes, the description of the call says."""
+
+    given_name: Value = ""
+    surname: Value = ""
+    email: Value = ""
+    company: Value = ""
+    job_title: Value = ""
+    phone: Value = ""
+    mobile: Value = ""
+    web_page: Value = ""
+    city: Value = ""
+    country: Value = ""
+    subject: Value = ""
+
+
+class CreateIn(Model):
+    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]  # names this create: the same again makes no second record
+    values: ValuesIn
+
+    def given(self) -> dict[str, str]:
+        return {name: value for name, value in self.values.model_dump().items() if value}
+
+
+class RecordOut(Model):
+    """A record as a list shows it."""
+
+    type: RecordType
+    id: str
+    title: str
+    fields: list[FieldOut]
+    url: str
+
+
+class SearchOut(Model):
+    records: list[RecordOut]  # at most 50, the best first
+    more: bool  # there are others: a longer text finds less
+    failed: list[RecordType]  # types that SAP Cloud for Customer would not answer for
+
+
+class DetailOut(Model):
+    record: RecordOut  # with all its fields
+    related: list[RecordOut]
 
 
 class SessionOut(Model):
@@ -306,6 +360,16 @@ class ProblemOut(BaseModel):
 
 LABELS = {
     "account": "Account",
+    "address": "Address",
+    "contact": "Contact",
+    "date": "Date",
+    "department": "Department",
+    "due": "Due",
+    "email": "E-mail",
+    "fax": "Fax",
+    "start": "Start",
+    "valid_to_date": "Valid to",
+    "web_page": "Web site",
     "job_title": "Job title",
     "phone": "Phone",
     "mobile": "Mobile",
@@ -327,7 +391,7 @@ def context_out(context: Context, total_ms: float) -> ContextOut:
                 type=card.record.type,
                 id=card.record.id,
                 title=card.record.title,
-                fields=[FieldOut(name=name, label=LABELS.get(name, name), value=value) for name, value in card.fields()],
+                fields=_fields_out(card.fields()),
                 url=card.record.url,
                 matched=list(card.matched),
                 linked=card.linked,
@@ -357,10 +421,33 @@ def _trouble_out(trouble: Transient) -> TroubleOut:
     return TroubleOut(code=code, detail=str(trouble), retry_after_s=trouble.retry_after_s)
 
 
+def record_out(record: Record, profile: Profile) -> RecordOut:
+    """Return a record with the fields that the profile's cards show of its type."""
+    shown = ((name, record.values.get(name, "")) for name in profile.fields_of(record.type))
+    return _record_out(record, [(name, value) for name, value in shown if value])
+
+
+def search_out(found: records.Found, profile: Profile) -> SearchOut:
+    return SearchOut(records=[record_out(one, profile) for one in found.records], more=found.more, failed=list(found.failed))
+
+
+def detail_out(detail: records.Detail, profile: Profile) -> DetailOut:
+    related = [record_out(one, profile) for one in detail.related]
+    return DetailOut(record=_record_out(detail.record, detail.fields), related=related)
+
+
+def _record_out(record: Record, fields: Sequence[tuple[str, str]]) -> RecordOut:
+    return RecordOut(type=record.type, id=record.id, title=record.title, fields=_fields_out(fields), url=record.url)
+
+
+def _fields_out(fields: Sequence[tuple[str, str]]) -> list[FieldOut]:
+    return [FieldOut(name=name, label=LABELS.get(name, name), value=value) for name, value in fields]
+
+
 def preview_out(preview: Preview) -> PreviewOut:
     return PreviewOut(
         subject=preview.subject,
-        links=[RecordOut(type=r.type, id=r.id, title=r.title) for r in preview.links],
+        links=[LinkedOut(type=r.type, id=r.id, title=r.title) for r in preview.links],
         attachments=[
             AttachmentOut(
                 ref=o.attachment.ref,

@@ -19,7 +19,7 @@ from server import errors, logs
 
 log = logs.get(__name__)
 
-_MENDED_BY_ONESELF = frozenset({"mailbox_not_connected", "not_linked"})
+_MENDED_BY_ONESELF = frozenset({"mailbox_not_connected", "not_linked", "other_account"})
 """Codes of what a person may not do yet; whether an administrator is needed for it, the text says."""
 
 MAX_FIELD = 200  # characters of a member's path, of which the sender may have made up any part
@@ -80,7 +80,7 @@ def _of_tree(error: errors.SsiError) -> Response:
         more["retry_after_s"] = error.retry_after_s
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or 5)))
     if isinstance(error, errors.Forbidden):
-        code, detail = error.code, detail if error.code in _MENDED_BY_ONESELF else _with_contact(detail)
+        code, detail = error.code, with_contact(error)
     if isinstance(error, errors.NeedsReauth):
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
     if isinstance(error, errors.InvalidInput):
@@ -88,8 +88,11 @@ def _of_tree(error: errors.SsiError) -> Response:
     return problem(status, code, detail, headers=headers, **more)
 
 
-def _with_contact(detail: str) -> str:
-    """Say whom to ask, unless it is said or not known: being forbidden something is nothing that a person can mend."""
+def with_contact(error: errors.Forbidden) -> str:
+    """Return what an error says, and whom to ask, unless that is said or not known, or the person can mend it."""
+    detail = str(error)
+    if error.code in _MENDED_BY_ONESELF:
+        return detail
     contact = g.caller.principal.organization.admin_contact if "caller" in g else ""
     return detail if contact in detail else f"{detail} Ask your administrator, {contact}."
 

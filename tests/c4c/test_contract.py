@@ -10,7 +10,7 @@ from lxml import etree
 from server.c4c import ActivityDraft, Addressee, File
 from server.c4c.codes import CODE_LISTS
 from server.c4c.mapping import ACTIVITY_EXPAND, ACTIVITY_SELECT, EMPLOYEE_SELECT, EMPLOYEES, SHAPES, attachment_body, email_body
-from server.domain.records import CARD_FIELDS, CARD_ORDER, RECORD_TYPES, Record, RecordType
+from server.domain.records import CARD_FIELDS, CARD_ORDER, DETAIL_FIELDS, RECORD_TYPES, Record, RecordType
 from tests.c4c.conftest import CODES
 from tests.contracts import contract
 
@@ -77,6 +77,20 @@ def test_every_property_of_a_card_exists(type: RecordType) -> None:
         assert known.properties[entity_type][name].get("filterable") == "true"
     assert tuple(shape.fields) == CARD_FIELDS[type]
     assert bool(shape.address) == (type in CARD_ORDER)
+
+
+@pytest.mark.parametrize("type", RECORD_TYPES)
+def test_every_property_of_a_search_and_of_a_look_exists(type: RecordType) -> None:
+    shape, known = SHAPES[type], metadata()
+    entity_type = known.sets[shape.entity_set]
+    detailed = shape.detailed()
+    for path in (*detailed.select, *(f"{step}/ObjectID" for step in detailed.expand)):
+        assert known.property_at(entity_type, path)
+    for name in (*shape.names, *shape.phones):
+        assert known.properties[entity_type][name].get("filterable") == "true"
+    assert bool(shape.names) == bool(shape.phones) == (type in CARD_ORDER)
+    assert set(DETAIL_FIELDS.get(type, ())) <= set(detailed.fields)
+    assert not any("/" in path for path in shape.slim().select)
 
 
 def test_every_property_of_activities_and_employees_exists() -> None:
