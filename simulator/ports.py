@@ -28,6 +28,7 @@ from simulator.ews import autodiscover as ews_autodiscover, identity as ews_iden
 from simulator.google import identity as google_identity, people as google_people
 from simulator.google.push import Pushes
 from simulator.graph.subscriptions import Courier, Subscriptions, post_by_http
+from simulator.inbox import add_on
 from simulator.serving import Port, joined
 from simulator.world import AccessType, Person, World
 
@@ -103,7 +104,7 @@ class Simulator:
         )
         google_app = google_identity.create_app(world_now, public_url=lambda: self.google.url, state_dir=keys)
         self.google_identity = google_identity.identity_of(google_app)
-        gmail_app = google.create_app(world_now, self.google_identity.grant)
+        gmail_app = google.create_app(world_now, self.google_identity.grant, self.google_identity.message_grant)
         self._gmail = google.service_of(gmail_app)
         shared = self._gmail.gmail
         inbox_app = inbox.create_app(
@@ -113,6 +114,7 @@ class Simulator:
             mint_identity_token=lambda person, url: self.exchange_identity.mint_identity_token(self.world, person, url),
             gmail=shared,
             book_of=lambda person: self.books.of(self.world, person),
+            add_on=add_on.AddOn(self.google_identity, lambda: ssl.create_default_context(cafile=str(self.ca_file))),
             turns={"password": self._change_password, "consent": self._change_consent, "admin": self._need_admin},
         )
         people_app = google_people.create_app(world_now, self.google_identity.grant)
@@ -270,7 +272,8 @@ class Simulator:
                 "SSI_EXCHANGE_METADATA_HOSTS": self._exchange_host,
                 "SSI_GOOGLE_CLIENT_ID": world.client_id,
                 "SSI_GOOGLE_CLIENT_SECRET_FILE": str(secret_file),
-                "SSI_GOOGLE_AUDIENCE": world.client_id,
+                "SSI_GOOGLE_AUDIENCE": google_identity.ADD_ON,
+                "SSI_GMAIL_SERVICE_ACCOUNT": google_identity.ADD_ON_ACCOUNT,
                 "SSI_GOOGLE_ISSUER": self.google.url,
                 "SSI_GOOGLE_KEYS_URL": self.google.url + "/oauth2/v3/certs",
                 "SSI_GOOGLE_TOKEN_URL": self.google.url + "/token",

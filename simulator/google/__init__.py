@@ -2,8 +2,8 @@
 
 As strict as the service where a client could go wrong: paths, query parameters and bodies are those of the description that the
 installed client library ships, a token opens only what its scopes allow, each call costs its units of a user's quota for the
-minute, and the parts of a batch are judged alone and answered in another order. `google.people` simulates contacts; the
-calendar is not simulated.
+minute, and the parts of a batch are judged alone and answered in another order. An add-on opens one message only, with the
+token of the event that told of it. `google.people` simulates contacts; the calendar is not simulated.
 
 Faults of its own, beside those of `simulator.serving`: "rateLimitExceeded", "userRateLimitExceeded" and "dailyLimitExceeded" (403
 with that reason), "throttled" (429), each also for a part of a batch; "second_writer" (another client adds a label just before a
@@ -23,9 +23,9 @@ from urllib.parse import parse_qs
 
 from flask import Flask, Response, g, request
 
-from simulator.google.batch import JSON, MIXED, STATUSES, Asked, answered, bearer, parts_of, plain_error
+from simulator.google.batch import JSON, MESSAGE_TOKEN, MIXED, STATUSES, Asked, answered, bearer, parts_of, plain_error
 from simulator.google.discovery import Description, GoogleError, Json
-from simulator.google.identity import Grant
+from simulator.google.identity import Grant, MessageGrant
 from simulator.google.mail import Call, Gmail
 from simulator.google.push import Pushes
 from simulator.serving import watch
@@ -34,6 +34,7 @@ from simulator.world import GetWorld, Person, World
 UNITS_PER_MINUTE = 6000  # of one user in one project, since 1 May 2026
 
 VerifyToken = Callable[[str], Grant | None]
+VerifyMessageToken = Callable[[str], MessageGrant | None]
 
 _UNITS = {
     "gmail.users.getProfile": 1,
@@ -56,14 +57,19 @@ _TEXTS = {
     "userRateLimitExceeded": "User-rate limit exceeded.",
     "dailyLimitExceeded": "Daily Limit Exceeded",
 }
+_ONE_MESSAGE = frozenset(f"gmail.addons.current.message.{what}" for what in ("action", "metadata", "readonly"))
+_METADATA = frozenset({"gmail.addons.current.message.metadata"})
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-def create_app(get_world: GetWorld, verify_token: VerifyToken) -> Flask:
-    """Return the service as a WSGI application; `verify_token` tells what an access token opens, None if it is not good."""
+def create_app(
+    get_world: GetWorld, verify_token: VerifyToken, verify_message_token: VerifyMessageToken = lambda _: None
+) -> Flask:
+    """Return the service as a WSGI application; `verify_token` tells what an access token opens, None if it is not good, and
+    `verify_message_token` the same of the token of an add-on's event."""
     app = Flask("simulator.google")
     watch(app, "google", get_world)
-    service = app.extensions["google"] = GoogleService(get_world, verify_token)
+    service = app.extensions["google"] = GoogleService(get_world, verify_token, verify_message_token)
 
     @app.route("/gmail/v1/<path:path>", methods=_METHODS)
     def gmail(path: str) -> Response:
@@ -101,6 +107,7 @@ def as_it_came() -> Asked:
         token=bearer(request.headers.get("Authorization", "")),
         content_type=request.content_type or "",
         body=request.get_data(),
+        message_token=request.headers.get(MESSAGE_TOKEN, ""),
     )
 
 
@@ -129,9 +136,10 @@ class _Meter:
 class GoogleService:
     """Answers requests; every answer is made while the World is locked, so that a request sees one state."""
 
-    def __init__(self, get_world: GetWorld, verify_token: VerifyToken) -> None:
+    def __init__(self, get_world: GetWorld, verify_token: VerifyToken, verify_message_token: VerifyMessageToken) -> None:
         self._get_world = get_world
         self._verify_token = verify_token
+        self._verify_message_token = verify_message_token
         self.description = Description("gmail.v1")
         self.gmail = Gmail(self.description.palette)
         self._meters: weakref.WeakKeyDictionary[World, dict[str, _Meter]] = weakref.WeakKeyDictionary()
@@ -179,11 +187,29 @@ class GoogleService:
             raise GoogleError(403, "insufficientPermissions", "Request had insufficient authentication scopes.")
         query = self.description.checked_query(method, parse_qs(asked.query, keep_blank_values=True))
         body = self.description.checked_body(method, asked.body, asked.content_type)
+        if method.scopes & grant.scopes <= _ONE_MESSAGE:
+            self._check_message(asked, grant.person, path.get("messageId") or path["id"])
+        if method.scopes & grant.scopes == _METADATA and query.get("format") not in ("metadata", "minimal"):
+            raise GoogleError(403, "forbidden", f"Metadata scope doesn't allow format {str(query.get('format')).upper()}")
         self._charge(grant.person, method.id, asked)
         call = Call(method.id, path, query, body, f"{asked.method} {asked.path}", grant.person)
         world = self._get_world()
         with world.lock:
             return self.gmail.answer(world, call)
+
+    def _check_message(self, asked: Asked, person: Person, message: str) -> None:
+        """Raises: GoogleError unless an add-on's event about this message was meant for this person.
+
+        The texts are those of Apps Script, which has the same rule (odoo/mail-client-extensions issue 44); REST's are not written
+        anywhere.
+        """
+        if not asked.message_token:
+            raise GoogleError(403, "forbidden", "Access denied: : Missing access token for per message scopes authorization.")
+        opened = self._verify_message_token(asked.message_token)
+        if opened is None:
+            raise GoogleError(403, "forbidden", "Access denied: : Expired access token.")
+        if opened != MessageGrant(person, message):
+            raise GoogleError(403, "forbidden", "Access denied: : Invalid access token.")
 
     def _charge(self, person: Person, method: str, asked: Asked) -> None:
         """Raises: GoogleError when the quota is used up, or a fault says so."""

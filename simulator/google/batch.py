@@ -13,6 +13,7 @@ from simulator.google.discovery import GoogleError, Json, invalid
 
 MOST_PARTS = 100
 JSON = "application/json; charset=UTF-8"
+MESSAGE_TOKEN = "X-Goog-Gmail-Access-Token"
 _BOUNDARY = "batch_simulated_answer"
 MIXED = f"multipart/mixed; boundary={_BOUNDARY}"
 
@@ -41,6 +42,7 @@ class Asked:
     token: str
     content_type: str
     body: bytes
+    message_token: str = ""  # of X-Goog-Gmail-Access-Token: an add-on's, for the one message that is open
 
 
 def bearer(authorization: str) -> str:
@@ -86,6 +88,7 @@ def _inner(part: Message, token: str) -> Asked:
         token=bearer(str(inner.get("Authorization", ""))) or token,
         content_type=str(inner.get("Content-Type", "")),
         body=content.strip() if isinstance(content, bytes) else b"",
+        message_token=str(inner.get(MESSAGE_TOKEN, "")),
     )
 
 

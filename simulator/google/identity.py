@@ -28,6 +28,13 @@ from simulator.world import CONSUMERS, GetWorld, Person, World
 SCOPE = "https://www.googleapis.com/auth/"
 MAIL_SCOPES = ("gmail.modify", "gmail.labels", "contacts")  # short names
 
+ADD_ON_PROJECT = "314159265358"  # its number
+ADD_ON = f"{ADD_ON_PROJECT}-ssi-sidebar.apps.googleusercontent.com"
+"""OAuth client of the add-on's Cloud project: the audience of the ID tokens that its script and its endpoint get."""
+ADD_ON_ACCOUNT = f"service-{ADD_ON_PROJECT}@gcp-sa-gsuiteaddons.iam.gserviceaccount.com"
+"""Google's service account that calls the add-on's endpoint."""
+ADD_ON_SCOPES = ("gmail.addons.execute", "gmail.addons.current.message.metadata", "openid", "userinfo.email")
+
 _LONG = {"email": f"{SCOPE}userinfo.email", "profile": f"{SCOPE}userinfo.profile"}
 _SIGN_IN = frozenset({"openid", *_LONG, *_LONG.values()})
 _KNOWN = _SIGN_IN | {"https://mail.google.com/"}
@@ -39,6 +46,14 @@ class Grant:
 
     person: Person
     scopes: frozenset[str]  # short names, "gmail.modify"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageGrant:
+    """What the token of an add-on's event allows, to whoever has an access token of that person too."""
+
+    person: Person
+    message: str  # Gmail's id of the one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +73,16 @@ class _Google(Issuer):
     def __init__(self, get_world: GetWorld, url: Callable[[], str], ring: KeyRing) -> None:
         super().__init__(get_world, url, ring)
         self._given: weakref.WeakKeyDictionary[World, dict[str, _Access]] = weakref.WeakKeyDictionary()
+        self._opened: weakref.WeakKeyDictionary[World, dict[str, tuple[MessageGrant, float]]] = weakref.WeakKeyDictionary()
 
     @property
     def given(self) -> dict[str, _Access]:
         return self._given.setdefault(self.world, {})
+
+    @property
+    def opened(self) -> dict[str, tuple[MessageGrant, float]]:
+        """Tokens of events -> what they allow and until when, in seconds since the epoch."""
+        return self._opened.setdefault(self.world, {})
 
     def discovery(self) -> dict[str, Any]:
         here = self.url()
@@ -216,10 +237,39 @@ class GoogleIdentity:
             return self.issuer.new_refresh_token(person, tuple(SCOPE + scope for scope in scopes))
 
     def mint_id_token(self, world: World, person: Person, **overrides: Any) -> str:
-        """Return an ID token; `overrides` replaces claims, None removes one."""
+        """Return the ID token by which the add-on tells who its user is: ScriptApp.getIdentityToken(), or an event's userIdToken.
+
+        `overrides` replaces claims, None removes one.
+        """
         with world.lock:
-            claims = self.issuer.id_claims(person) | overrides
+            claims = self.issuer.id_claims(person) | {"azp": ADD_ON, "aud": ADD_ON} | overrides
         return self.issuer.ring.sign({name: value for name, value in claims.items() if value is not None})
+
+    def mint_system_token(self, world: World, endpoint: str, **overrides: Any) -> str:
+        """Return the token by which Google proves a call of the add-on's `endpoint`, a whole address; `overrides` as above."""
+        now = int(world.now().timestamp())
+        claims: dict[str, Any] = {
+            "iss": self.issuer.url(),
+            "azp": ADD_ON_ACCOUNT,
+            "aud": endpoint,
+            "sub": f"1{ADD_ON_PROJECT:0>20}",
+        }
+        claims |= {"email": ADD_ON_ACCOUNT, "email_verified": True, "iat": now, "exp": now + 3600} | overrides
+        return self.issuer.ring.sign({name: value for name, value in claims.items() if value is not None})
+
+    def mint_message_token(self, world: World, person: Person, message: str, lifetime_s: float = 3599) -> str:
+        """Return the token of an event about the message with this Gmail id."""
+        with world.lock:
+            token = "ya29.m." + secrets.token_urlsafe(32)
+            self.issuer.opened[token] = MessageGrant(person, message), world.now().timestamp() + lifetime_s
+        return token
+
+    def message_grant(self, token: str) -> MessageGrant | None:
+        """What the token of an event allows; None if it is not good (any more)."""
+        world = self.issuer.world
+        with world.lock:
+            found = self.issuer.opened.get(token)
+        return found[0] if found and found[1] > world.now().timestamp() else None
 
     def withdraw_consent(self, person: Person) -> None:
         """Let every token given so far be refused; the person may consent again."""

@@ -14,7 +14,7 @@ from server.domain.profile import Profile
 from server.store import C4CSettings, Connection, Provider, Store
 from server.transport import Gateway, ssl_context
 from simulator.google import identity as google_identity
-from simulator.google.identity import GoogleIdentity
+from simulator.google.identity import ADD_ON, GoogleIdentity
 from simulator.identity import IdentityProvider, create_app, provider_of
 from simulator.serving import Port
 from simulator.world import Person, World
@@ -62,7 +62,7 @@ class SignIn:
         return Verifier([EntraIssuer(self.gateway, authority=self.url, audience=audience), self.google_issuer()], self.now)
 
     def google_issuer(self, *audience: str) -> GoogleIssuer:
-        addons = frozenset(audience or (self.world.client_id, "second-addon.apps.example.com"))
+        addons = frozenset(audience or (ADD_ON, "second-addon.apps.example.com"))
         keys_url = f"{self.google_url}/oauth2/v3/certs"
         return GoogleIssuer(self.gateway, issuer=self.google_url, keys_url=keys_url, audience=addons)
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from server.auth.identity import Verifier
 from server.auth.oauth import Google
 from server.errors import NeedsReauth, RateLimited, Rejected, Transient
-from simulator.google.identity import SCOPE, subject
+from simulator.google.identity import ADD_ON, SCOPE, subject
 from simulator.openid import b64url
 from simulator.world import Fault
 from tests.auth.sign_in import SignIn
@@ -36,7 +36,7 @@ def token(s: SignIn, **changes: Any) -> str:
 
 
 def claims(s: SignIn, **changes: Any) -> dict[str, Any]:
-    return s.google_provider.issuer.id_claims(s.person) | changes
+    return s.google_provider.issuer.id_claims(s.person) | {"aud": ADD_ON} | changes
 
 
 def headed(s: SignIn, **header: Any) -> str:
@@ -97,8 +97,8 @@ FORGERIES: dict[str, Callable[[SignIn], str]] = {
     "iss a list": lambda s: with_odd_claim(s, iss=[s.google_url]),
     # the purpose
     "aud of another application": lambda s: token(s, aud="another.apps.example.com"),
-    "aud a list with ours": lambda s: token(s, aud=[s.world.client_id, "another.apps.example.com"]),
-    "aud longer": lambda s: token(s, aud=s.world.client_id + "0"),
+    "aud a list with ours": lambda s: token(s, aud=[ADD_ON, "another.apps.example.com"]),
+    "aud longer": lambda s: token(s, aud=ADD_ON + "0"),
     "aud empty": lambda s: token(s, aud=""),
     "aud missing": lambda s: token(s, aud=None),
     "an access token": lambda s: s.google_provider.mint_access_token(s.world, s.person),

@@ -30,7 +30,7 @@ ME = "/gmail/v1/users/me"
 
 @pytest.fixture(scope="module")
 def app(holder: Holder) -> Flask:
-    return google.create_app(lambda: holder.world, holder.grant)
+    return google.create_app(lambda: holder.world, holder.grant, holder.message_grant)
 
 
 @pytest.fixture
@@ -184,6 +184,30 @@ def test_a_token_opens_what_its_scopes_allow(client: httpx.Client, holder: Holde
     holder.scopes = frozenset({"gmail.labels"})
     assert client.get("labels").status_code == 200
     assert refused(client.get("messages")) == (403, "insufficientPermissions")
+
+
+ADD_ON = "gmail.addons.current.message."
+
+
+def test_an_add_on_reads_the_message_of_its_event_and_no_other(
+    client: httpx.Client, holder: Holder, world: World, me: Person
+) -> None:
+    opened, other = (case(world, name).immutable_id for name in ("known_contact", "attachments"))
+
+    def read(message: str, token: str | None, form: str = "metadata") -> int:
+        headers = {"X-Goog-Gmail-Access-Token": token} if token is not None else {}
+        return client.get(f"messages/{message}", params={"format": form}, headers=headers).status_code
+
+    holder.scopes = frozenset({f"{ADD_ON}metadata"})
+    assert read(opened, f"{me.email} {opened}") == 200
+    for token in (None, "", "of nobody", f"{world.people[1].email} {opened}", f"{me.email} {other}"):
+        assert read(opened, token) == 403
+    assert read(opened, f"{me.email} {opened}", "full") == 403
+    assert client.get("messages", headers={"X-Goog-Gmail-Access-Token": f"{me.email} {opened}"}).status_code == 403
+    holder.scopes = frozenset({f"{ADD_ON}readonly"})
+    assert read(opened, f"{me.email} {opened}", "full") == 200
+    holder.scopes = frozenset({"gmail.modify", f"{ADD_ON}metadata"})
+    assert read(other, None, "raw") == 200  # who may read the whole mailbox needs no event
 
 
 def test_nobody_reads_another_mailbox(client: httpx.Client, port: Port, world: World) -> None:

@@ -18,7 +18,16 @@ from google.oauth2.credentials import Credentials
 
 from simulator import demo
 from simulator.google import identity as google_identity
-from simulator.google.identity import MAIL_SCOPES, SCOPE, GoogleIdentity, identity_of, subject
+from simulator.google.identity import (
+    ADD_ON,
+    ADD_ON_ACCOUNT,
+    MAIL_SCOPES,
+    SCOPE,
+    GoogleIdentity,
+    MessageGrant,
+    identity_of,
+    subject,
+)
 from simulator.serving import Port
 from simulator.world import CONSUMERS, Person, World
 
@@ -238,6 +247,34 @@ def test_an_account_without_workspace_has_no_hd(client: httpx.Client, world: Wor
     me.tenant = CONSUMERS
     claims = jwt.decode(sign_in(client, world, me)["id_token"], options={"verify_signature": False})
     assert (claims["email"], "hd" in claims) == (me.email, False)
+
+
+def test_an_add_on_is_told_who_its_person_is_and_its_endpoint_that_google_calls(
+    client: httpx.Client, world: World, me: Person, identity: GoogleIdentity
+) -> None:
+    keys = {key["kid"]: jwt.PyJWK(key) for key in client.get("/oauth2/v3/certs").json()["keys"]}
+
+    def read(token: str, audience: str) -> dict[str, Any]:
+        key = keys[jwt.get_unverified_header(token)["kid"]]
+        return dict(jwt.decode(token, key.key, algorithms=["RS256"], audience=audience))
+
+    person = read(identity.mint_id_token(world, me), ADD_ON)
+    assert (person["sub"], person["email_verified"], person["hd"]) == (subject(me), True, demo.OWN_DOMAIN)
+    endpoint = "https://sidebar.example.com/gmail/message"
+    google_itself = read(identity.mint_system_token(world, endpoint), endpoint)
+    assert (google_itself["email"], google_itself["email_verified"]) == (ADD_ON_ACCOUNT, True)
+    assert google_itself["sub"] != person["sub"]
+    assert google_itself["iss"] == person["iss"]
+
+
+def test_the_token_of_an_event_is_good_for_its_message_and_an_hour_only(
+    world: World, me: Person, identity: GoogleIdentity
+) -> None:
+    token = identity.mint_message_token(world, me, "17dc95e9aba0547c")
+    assert identity.message_grant(token) == MessageGrant(me, "17dc95e9aba0547c")
+    assert identity.grant(token) is None  # it opens nothing by itself
+    assert identity.message_grant(identity.mint_access_token(world, me)) is None
+    assert identity.message_grant(identity.mint_message_token(world, me, "17dc95e9aba0547c", lifetime_s=-1)) is None
 
 
 def test_google_lies_as_a_test_tells_it(client: httpx.Client, world: World, me: Person, identity: GoogleIdentity) -> None:
