@@ -32,6 +32,7 @@ class Settings:
     google_client_id: str = ""  # OAuth client of this installation at Google, for mailboxes
     google_client_secret_file: Path | None = None  # file that holds its secret
     google_audience: tuple[str, ...] = ()  # OAuth client ids of the Gmail add-on; without, nobody of Google may sign in
+    gmail_service_account: str = ""  # e-mail address as which Google itself runs the add-on and calls us; "": it may not
     google_issuer: str = "https://accounts.google.com"  # of Google's ID tokens
     google_keys_url: str = "https://www.googleapis.com/oauth2/v3/certs"  # their signing keys
     google_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - where tokens are got

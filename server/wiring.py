@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from server.auth import ExchangeLogin, TokenVault
 from server.auth.exchange_identity import ExchangeIssuer
-from server.auth.identity import EntraIssuer, GoogleIssuer, Issuer, PushIssuer, Verifier
+from server.auth.identity import EntraIssuer, GoogleIssuer, HostIssuer, Issuer, PushIssuer, Verifier
 from server.auth.oauth import Entra, Google
 from server.auth.oidc import Oidc
 from server.auth.secrets import FileKeys, Kek, Secrets
@@ -26,11 +26,12 @@ from server.c4c.saml import Minted, Minter, TokenSource
 from server.config import Settings
 from server.domain.hosts import AllowList
 from server.errors import InvalidInput
-from server.mail import Capability, Mailbox
+from server.mail import Capability, Mailbox, MessageHead
 from server.mail.exchange import ExchangeMailbox, Login
 from server.mail.exchange.autodiscover import discover, scheme
 from server.mail.google import GoogleMailbox
 from server.mail.google.calls import Budget, Calls, describe
+from server.mail.google.opened import head_of_open
 from server.mail.graph import GraphMailbox
 from server.mail.hosts import Guard
 from server.mail.pace import Pace
@@ -148,9 +149,11 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
             exchange=_Exchange(guard),
             consumer_domains=frozenset(domain.lower() for domain in settings.consumer_domains),
         ),
+        read_open=mailboxes.read_open,
         public_url=settings.public_url,
         hooks_url=_hooks_url(settings),
         push_verifier=_push_verifier(settings, identity, clock),
+        host_verifier=_host_verifier(settings, identity, clock),
         send_mail=_mail_sender(settings, tls, clock),
     )
 
@@ -264,6 +267,20 @@ def _push_verifier(settings: Settings, gateway: Gateway, clock: Callable[[], dat
         keys_url=settings.google_keys_url,
         audience=f"{_hooks_url(settings)}/hooks/google",
         account=settings.google_push_account,
+    )
+    return Verifier([issuer], clock)
+
+
+def _host_verifier(settings: Settings, gateway: Gateway, clock: Callable[[], datetime]) -> Verifier | None:
+    """Without the service account as which Google calls, it cannot be told from a stranger."""
+    if not settings.gmail_service_account:
+        return None
+    issuer = HostIssuer(
+        gateway,
+        issuer=settings.google_issuer,
+        keys_url=settings.google_keys_url,
+        addresses=frozenset(f"{settings.public_url}/gmail/{call}" for call in ("homepage", "message", "compose", "action")),
+        account=settings.gmail_service_account,
     )
     return Verifier([issuer], clock)
 
@@ -447,6 +464,11 @@ class _Mailboxes:
         if isinstance(key, ExchangeLogin):
             return self._at_exchange(address, key, pace)
         return self._by_token(provider, lambda: key, pace, budget)
+
+    def read_open(self, message_id: str, user_token: str, message_token: str) -> MessageHead:
+        """Raises: as head_of_open."""
+        gmail, _ = self._google_services
+        return head_of_open(self._google, gmail, message_id=message_id, user_token=user_token, message_token=message_token)
 
     def _made(self, connection: Connection, login: ExchangeLogin | None, pace: Pace, budget: Budget) -> Mailbox:
         if login is not None:

@@ -322,6 +322,10 @@ class TokenVault:
         """Return `keyed_hash` of the tenant, for the many texts of one job: the data key is opened once. Raises: as seal."""
         return self._by_key(tenant_id, self._secrets.hasher)
 
+    def signature(self, tenant_id: str, text: bytes) -> bytes:
+        """Return 32 bytes that prove later that it was us who handed out `text` in this tenant. Raises: as seal."""
+        return self._by_key(tenant_id, lambda key: self._secrets.signature(key, text))
+
     # Reading
 
     def _read(self, connection_id: str) -> Connection:

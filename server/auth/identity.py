@@ -246,6 +246,27 @@ class PushIssuer(GoogleIssuer):
         return "pubsub", text_of(claims, "sub"), email
 
 
+class HostIssuer(GoogleIssuer):
+    """Tokens by which Google proves that it runs an add-on of ours when it calls us: made for the address that it calls.
+
+    `addresses` are all that it may call, `account` the service account of our operator's project for add-ons. The claims'
+    `tenant` is the address: whoever serves it compares. Source: systemIdToken, gmail.md 1.4.
+    """
+
+    def __init__(self, gateway: Gateway, *, issuer: str, keys_url: str, addresses: frozenset[str], account: str) -> None:
+        super().__init__(gateway, issuer=issuer, keys_url=keys_url, audience=addresses)
+        self._account = account
+
+    def made(self, claims: Mapping[str, Any]) -> bool:
+        return super().made(claims) and text_of(claims, "aud") in self._audience
+
+    def judge(self, claims: Mapping[str, Any], key: Key) -> tuple[str, str, str]:
+        email = text_of(claims, "email")
+        if email != self._account or claims.get("email_verified") is not True:
+            raise refused("another account made it")
+        return text_of(claims, "aud"), text_of(claims, "sub"), email
+
+
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """What is kept of a token that was good: what it says, its times, and the key that signed it."""
@@ -281,6 +302,16 @@ class Verifier:
         else:
             self._check_times(judged.times)
         return judged.claims
+
+    def is_meant(self, bearer: str) -> bool:
+        """Say whether a token names itself one of these services', of which nothing is proven."""
+        if len(bearer) > _MAX_TOKEN or not bearer.isascii():
+            return False
+        try:
+            self._ring_of(bearer)
+        except NeedsReauth:
+            return False
+        return True
 
     def _judge(self, bearer: str) -> _Judged:
         header = _header(bearer)

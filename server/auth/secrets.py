@@ -8,7 +8,8 @@ A wrapped key begins with a version byte, which says by what kind of key it was 
     1  a key of the key file: 12 bytes nonce, 32 bytes ciphertext, 16 bytes tag
     2  a key in Azure Key Vault: see server.auth.key_vault
 
-The same data key also gives keyed hashes, by which something can be found again without being readable.
+The same data key also gives keyed hashes, by which something can be found again without being readable, and signs what we hand
+out and want back unchanged; each by a key of its own, derived from it.
 
 Changing the KEK means wrapping the data keys anew (server.services.keys); sealed values stay as they are. Nothing here stores
 a data key, or logs anything.
@@ -88,6 +89,7 @@ class Kek(Protocol):
 class _DataKey:
     aead: AESGCM = field(repr=False)
     for_hashes: bytes = field(repr=False)
+    for_signatures: bytes = field(repr=False)
     until: float  # by the clock of Secrets
 
 
@@ -159,6 +161,10 @@ class Secrets:
         key = self._data_key(wrapped_key).for_hashes
         return lambda text: hmac.digest(key, text.encode(), hashlib.sha256)[:_HASH_BYTES]
 
+    def signature(self, wrapped_key: bytes, text: bytes) -> bytes:
+        """Return 32 bytes that only this data key gives for `text`. Raises: as keyed_hash."""
+        return hmac.digest(self._data_key(wrapped_key).for_signatures, text, hashlib.sha256)
+
     def _data_key(self, wrapped: bytes) -> _DataKey:
         now = self._clock()
         with self._lock:
@@ -168,7 +174,7 @@ class Secrets:
                 return key
         kek = self._knowing(wrapped)
         raw = self._unwrap(kek, wrapped)
-        key = _DataKey(AESGCM(raw), hmac.digest(raw, b"ssi keyed hash", hashlib.sha256), now + kek.trusted_s)
+        key = _DataKey(AESGCM(raw), _derived(raw, b"ssi keyed hash"), _derived(raw, b"ssi signature"), now + kek.trusted_s)
         with self._lock:
             self._unwrapped[wrapped] = key
             if len(self._unwrapped) > _CACHED_KEYS:
@@ -354,6 +360,10 @@ def _write_keys(handle: int, keys: Iterable[bytes]) -> None:
 
 def _id_of(key: bytes) -> bytes:
     return hmac.digest(key, b"ssi key id", hashlib.sha256)[:_ID_BYTES]
+
+
+def _derived(raw: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(raw, purpose, hashlib.sha256)
 
 
 def _bound_to(context: str) -> bytes:

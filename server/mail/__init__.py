@@ -41,6 +41,7 @@ class MessageHead:
     categories: tuple[str, ...]  # names of categories or labels, all of them, not only ours
     has_attachments: bool
     conversation: str  # provider's thread id, "" if unknown
+    header: str = field(default="", repr=False)  # the message's header, a field a line; "" where the provider does not give it
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from server.auth import ExchangeLogin, TokenVault
 from server.auth.flow import CodeFlow
 from server.auth.identity import Claims, Verifier
 from server.c4c import C4C, DeepLinks
-from server.mail import Capability, Mailbox
+from server.mail import Capability, Mailbox, MessageHead
 from server.mail.smtp import Letter
 from server.services.lookup_cache import LookupCache
 from server.store import Connection, Principal as Principal, Provider as Provider, Store, Tenant as Tenant
@@ -37,6 +37,7 @@ class Limits:
     max_text_chars: int = 200_000  # longer texts are shortened visibly
     max_attempts: int = 8  # of a save that C4C keeps refusing because something changed meanwhile
     give_up_after_s: float = 24 * 3600  # a save that could not be carried out for so long fails
+    card_deadline_s: float = 20.0  # after this a click in Gmail is answered, which gives up after 30 s (gmail.md 1.3)
     scan_lease_s: float = 300.0  # for one page of a scan
     user_calls_per_minute: int = 0  # 0: no limit
     tenant_calls_per_minute: int = 0
@@ -110,9 +111,11 @@ class Deps:
     background: Executor  # carries work that outlives its request
     mail_scopes: tuple[str, ...]
     doors: Doors
+    read_open: Callable[[str, str, str], MessageHead]  # the message open in Gmail: its id, the person's token, the message's
     public_url: str  # origin of our own pages, for links in mails
     hooks_url: str = ""  # origin where mail services reach us with notifications; "": none are ordered
     push_verifier: Verifier | None = None  # judges the tokens of Google's notifications; None: none are taken
+    host_verifier: Verifier | None = None  # judges the tokens by which Google runs the add-on itself; None: it may not
     send_mail: Callable[[Letter], None] | None = None  # by the operator's mail server; None: there is none
     wake: Callable[[], None] = field(default=lambda: None)  # tells a dispatcher that a row is due; without one it is found
     tries: Tries = field(default_factory=lambda: Tries(TRIES_AT_ONCE))

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -110,6 +111,14 @@ def describe_tenant(deps: Deps, tenant: Tenant) -> dict[str, Any]:
     with deps.store.transaction(reading=True) as tx:
         admitted = tx.identity_tenants(tenant.id)
     return {"id": tenant.id, "name": tenant.name, "c4c": asdict(tenant.c4c), "identity_tenants": admitted}
+
+
+def record_origins(deps: Deps) -> list[str]:
+    """Return the origins at which people open records of C4C, those of all tenants."""
+    with deps.store.transaction(reading=True) as tx:
+        tenants = tx.tenants()
+    links = [urlsplit(deps.links(tenant)("account", "1")) for tenant in tenants]
+    return sorted({f"{link.scheme}://{link.netloc}" for link in links})
 
 
 def describe_organization(organization: Organization) -> dict[str, Any]:

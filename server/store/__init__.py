@@ -118,7 +118,7 @@ class Store:
         """Say whether the database answers and has the schema."""
         try:
             with self._reading.connect() as connection:
-                return sa.inspect(connection).has_table(t.link.name)  # of the newest revision
+                return sa.inspect(connection).has_table(t.used_action.name)  # of the newest revision
         except (sa.exc.OperationalError, sa.exc.TimeoutError):
             return False
 
@@ -615,8 +615,14 @@ class Transaction(SyncQueries, JobQueries):
         row = self._db.execute(taken).first()
         return None if row is None or row.expires_at <= now else Flow(**row._mapping)
 
+    def use_action(self, nonce: str, expires_at: datetime) -> bool:
+        """Note that a button was pressed which works once; False if it was before: however many press it, one gets True."""
+        new = queries.inserting_missing(self._db.dialect.name, t.used_action, ("nonce",)).returning(t.used_action.c.nonce)
+        return self._db.execute(new, {"nonce": nonce, "expires_at": expires_at}).first() is not None
+
     def forget_expired(self, now: datetime) -> None:
-        """Erase flows and page sessions that are over."""
+        """Erase flows, page sessions and used buttons that are over."""
+        self._db.execute(t.used_action.delete().where(t.used_action.c.expires_at <= now))
         self._db.execute(t.flow.delete().where(t.flow.c.expires_at <= now))
         self._db.execute(t.page_session.delete().where(t.page_session.c.expires_at <= now))
 

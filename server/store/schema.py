@@ -310,6 +310,14 @@ flow = Table(
     Index("ix_flow_expires_at", "expires_at"),
 )
 
+used_action = Table(
+    "used_action",
+    metadata,
+    Column("nonce", String(32), primary_key=True),  # of a button on a card that writes, and was pressed
+    Column("expires_at", UtcDateTime, nullable=False),  # then the button is refused by itself
+    Index("ix_used_action_expires_at", "expires_at"),
+)
+
 save = Table(
     "save",
     metadata,

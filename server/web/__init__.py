@@ -15,13 +15,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from server import logs
 from server.services import Deps
-from server.web import api, auth, dashboard, hooks, pages, problems, settings
+from server.web import api, auth, dashboard, gmail, hooks, pages, problems, settings
 from server.web.catalogue import Catalogue
 from server.web.html import Html, office_policy
 from server.wiring import Face
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_MEMBERS = 100  # of one object
+JSON = ("/api/", "/gmail/")  # paths of what is answered to one caller alone
 PACKED = ("text/html", "text/css", "text/javascript", "application/json")
 
 
@@ -55,8 +56,10 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
     app.register_blueprint(hooks.blueprint(deps))
     app.spec_processor(_as_it_is)
     files = pages.assets()
-    html = Html(face, Catalogue.load(), files.url)
+    catalogue = Catalogue.load()
+    html = Html(face, catalogue, files.url)
     door = auth.Door(deps, face, html)
+    app.register_blueprint(gmail.blueprint(deps, catalogue))
     app.register_blueprint(pages.blueprint(deps, face, html, files))
     app.register_blueprint(auth.blueprint(deps, face, html, door))
     app.register_blueprint(dashboard.blueprint(deps, html, door))
@@ -68,12 +71,13 @@ def create_app(deps: Deps, face: Face) -> APIFlask:
 
 
 def _as_it_is(spec: Any) -> Any:
-    """Mend what APIFlask describes by itself: a body may not be left out, ids are ours, and every error is a Problem."""
+    """Mend what APIFlask describes by itself: a body may not be left out, paths hold ids, and every error is a Problem."""
     for call in (call for calls in spec["paths"].values() for call in calls.values()):
         if "requestBody" in call:
             call["requestBody"]["required"] = True
         for parameter in call.get("parameters", ()):
-            parameter["schema"]["pattern"] = "^[0-9a-f]{32}$"
+            if parameter["in"] == "path":
+                parameter["schema"] |= api.IN_PATHS[parameter["name"]]
         for status, answer in call["responses"].items():
             if status >= "400":
                 answer["content"].pop("application/json", None)
@@ -113,7 +117,7 @@ def _pack(app: APIFlask) -> None:
 
     @app.after_request
     def _gzip(response: Response) -> Response:
-        is_personal = request.path.startswith("/api/") or "no-store" in response.headers.get("Cache-Control", "")
+        is_personal = request.path.startswith(JSON) or "no-store" in response.headers.get("Cache-Control", "")
         if is_personal or response.status_code != 200 or response.mimetype not in PACKED:
             return response
         response.vary.add("Accept-Encoding")
@@ -140,7 +144,7 @@ def _observe(app: APIFlask) -> None:
     @app.after_request
     def _end(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.request_id
-        if request.path.startswith("/api/"):
+        if request.path.startswith(JSON):
             response.headers["Cache-Control"] = "no-store"
             took = round((time.perf_counter() - g.started) * 1000, 1)
             log.info("request", method=request.method, route=str(request.url_rule), status=response.status_code, ms=took)

@@ -1,8 +1,8 @@
 """Measure the product: real server processes, real ports, the simulator behind them.
 
 Prints one line per figure: value, limit, whether it is met, and how it was measured; with --json one object of names and
-values. With names of parts (lookup, save, mailbox, memory, growth, pane, sessions, sessions-growth) only those are measured; the
-last, which takes long, only when it is named. The exit code is 0 either way.
+values. With names of parts (lookup, save, mailbox, memory, growth, pane, gmail, sessions, sessions-growth) only those are
+measured; the last, which takes long, only when it is named. The exit code is 0 either way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from simulator import demo
-from tests.bench import growth, lookup, mailbox, memory, pane, save, sessions
+from tests.bench import gmail, growth, lookup, mailbox, memory, pane, save, sessions
 from tests.bench.figures import CannotMeasure, Figure, table
 from tests.bench.product import running, simulated
 
@@ -48,6 +48,11 @@ def _pane() -> Iterator[Figure]:
         yield from pane.measure(product)
 
 
+def _gmail() -> Iterator[Figure]:
+    with simulated(demo.build()) as (simulator, folder), running(simulator, folder) as product:
+        yield from gmail.measure(product)
+
+
 LOADED = "Times count only where nothing else was running: about 0 before, at most 2 after."
 
 PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -57,6 +62,7 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "memory": _memory,
     "growth": growth.measure,
     "pane": _pane,
+    "gmail": _gmail,
     "sessions": sessions.measure,
 }
 NAMED_PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"sessions-growth": sessions.measure_growth}

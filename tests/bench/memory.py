@@ -71,9 +71,9 @@ def _save(caller: Caller, item: Item) -> None:
             raise CannotMeasure(f"A save did not come to its end: {answer}")
         if answer.get("id"):
             time.sleep(0.3)
-            answer, _ = caller.send("GET", f"/saves/{answer['id']}")
+            answer, _ = caller.send("GET", f"/api/saves/{answer['id']}")
         else:
-            answer, _ = caller.send("POST", "/saves", {"item": item, "links": []}, busy_is_an_answer=True)
+            answer, _ = caller.send("POST", "/api/saves", {"item": item, "links": []}, busy_is_an_answer=True)
             if not answer.get("id"):
                 time.sleep(0.3)
 

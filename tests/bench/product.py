@@ -115,7 +115,7 @@ class Caller:
         """Return the answer and how long it took, in milliseconds, from the first byte sent to the last one read."""
         payload = None if body is None else json.dumps(body).encode()
         started = time.perf_counter()
-        self._connection.request(method, "/api" + path, payload, self._headers)
+        self._connection.request(method, path, payload, self._headers)
         response = self._connection.getresponse()
         content = response.read()
         took = (time.perf_counter() - started) * 1000
@@ -125,10 +125,10 @@ class Caller:
         return answer, took
 
     def look_up(self, item: Item, **members: Any) -> tuple[dict[str, Any], float]:
-        return self.send("POST", "/context", {"item": item, **members})
+        return self.send("POST", "/api/context", {"item": item, **members})
 
     def save(self, item: Item, links: list[dict[str, str]]) -> tuple[dict[str, Any], float]:
-        return self.send("POST", "/saves", {"item": item, "links": links})
+        return self.send("POST", "/api/saves", {"item": item, "links": links})
 
 
 def never_seen(item: Item) -> Item:

@@ -356,6 +356,11 @@ def _refuse_permission(reply: Reply, call: Call, reason: str, cause: Refusal) ->
     raise Forbidden(detail, code="mailbox_forbidden") from cause
 
 
+def lacks_scope(error: Forbidden) -> bool:
+    """Say whether what `object_of` raised means that the person has not granted a permission."""
+    return str(error.__cause__).partition(" ")[2] in _NOT_GRANTED
+
+
 def _refuse_missing(call: Call, cause: Refusal) -> NoReturn:
     if call.name == "gmail.users.history.list":
         raise CursorExpired(f"{call.peer} no longer knows what changed since then.") from cause  # its description: full sync

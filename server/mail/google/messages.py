@@ -25,6 +25,7 @@ _ID = re.compile(r"[0-9a-f]{1,16}\Z")
 _DECIMAL_ID = re.compile(r"msg-f:([0-9]{1,20})\Z")  # how the add-on may name a message (gmail.md 1.2, not confirmed)
 _PART = "filename,mimeType,headers"
 HEAD_FIELDS = f"id,threadId,labelIds,internalDate,sizeEstimate,payload({_PART},parts({_PART},parts({_PART},parts({_PART}))))"
+_LINE_END = re.compile(r"[\r\n]+")
 _ELSEWHERE = frozenset({"TRASH", "SPAM", "DRAFT"})
 
 
@@ -87,6 +88,7 @@ def head_of(message: Message, labels: Mapping[str, str]) -> MessageHead:
         categories=names_of(message, labels),
         has_attachments=_holds_file(payload),
         conversation=message.get("threadId", ""),
+        header=_header_text(payload),
     )
 
 
@@ -110,6 +112,10 @@ def place_of(message: Mapping[str, Any], emails: str | None) -> Place | None:
 
 def _header(part: Part, name: str) -> str:
     return next((h["value"].strip() for h in part.get("headers", []) if h["name"].lower() == name), "")
+
+
+def _header_text(part: Part) -> str:
+    return "".join(f"{h['name']}: {_LINE_END.sub(' ', h['value'])}\r\n" for h in part.get("headers", []))
 
 
 def _holds_file(part: Part) -> bool:
