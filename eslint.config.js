@@ -24,5 +24,19 @@ export default [
       "prefer-const": "error",
     },
   },
-  { files: ["eslint.config.js"], languageOptions: { globals: globals.node } },
+  {
+    // Apps Script: plain scripts in one global scope. A further service of Google's would ask people for a further permission.
+    files: ["appsscript/*.js"],
+    languageOptions: {
+      sourceType: "script",
+      globals: { CardService: "readonly", GmailApp: "readonly", ScriptApp: "readonly", UrlFetchApp: "readonly" },
+    },
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: { "eqeqeq": "error", "no-unused-vars": ["error", { vars: "local" }], "no-var": "error", "prefer-const": "error" },
+  },
+  {
+    files: ["appsscript/main.js"],
+    languageOptions: { globals: { drawCard: "readonly", drawPushed: "readonly", drawResponse: "readonly" } },
+  },
+  { files: ["eslint.config.js", "tests/gmail/*.mjs"], languageOptions: { globals: globals.node } },
 ];

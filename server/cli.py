@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from gunicorn.app.base import BaseApplication
@@ -24,6 +24,7 @@ from server.services import operations, provisioning
 from server.services.keys import SETTLE_S, list_keys, rotate_keys
 from server.store import Store
 from server.web import create_app
+from server.web.addon import STEPS, Runtime, addon_files
 from server.web.pages import manifest_for
 from server.worker import Dispatcher
 
@@ -252,12 +253,40 @@ def migrate() -> None:
     Store(_settings().database_url).migrate()
 
 
-@cli.command()
-@click.option("--public-url", help="Origin to write into the manifest (default: SSI_PUBLIC_URL).")
-def manifest(public_url: str | None) -> None:
-    """Print the Outlook manifest for this installation."""
+_public_url_option = click.option("--public-url", help="Origin to write into the manifest (default: SSI_PUBLIC_URL).")
+
+
+@cli.group(invoke_without_command=True)
+@_public_url_option
+@click.pass_context
+def manifest(context: click.Context, public_url: str | None) -> None:
+    """Print the Outlook manifest for this installation, or write the Gmail add-on."""
+    if context.invoked_subcommand is not None:
+        return
     settings = _settings()
     click.echo(manifest_for((public_url or settings.public_url).rstrip("/"), settings.client_id), nl=False)
+
+
+@manifest.command("gmail")
+@click.option(
+    "--runtime", type=click.Choice(get_args(Runtime)), default="apps-script", show_default=True, help="Which of Google's."
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="gmail-addon", show_default=True, help="Folder.")
+@_public_url_option
+def manifest_gmail(runtime: Runtime, out: Path, public_url: str | None) -> None:
+    """Write the Gmail add-on for this installation into a folder, and say what to do with it.
+
+    Cards may link to the C4C of every tenant there is: write and deploy it anew when a tenant with another address is added.
+    """
+    settings = _settings()
+    origins = provisioning.record_origins(wiring.build(settings))
+    files = addon_files(runtime, (public_url or settings.public_url).rstrip("/"), origins)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (out / name).write_text(text, encoding="utf-8")
+        click.echo(out / name)
+    for step in STEPS[runtime]:
+        click.echo(step)
 
 
 @cli.command()

@@ -473,6 +473,25 @@ def test_the_manifest_has_this_installations_origin(ssi: Ssi, settings: Settings
     assert settings.client_id in shown.out
 
 
+@pytest.mark.parametrize(
+    ("runtime", "written"), [("apps-script", {"appsscript.json", "main.js", "cards.js"}), ("http", {"deployment.json"})]
+)
+def test_the_gmail_add_on_is_written_with_the_steps_to_deploy_it(
+    ssi: Ssi, deps: Deps, tmp_path: Path, runtime: str, written: set[str]
+) -> None:
+    with deps.store.transaction() as tx:
+        tenant = tx.tenant("demo")
+        tx.set_c4c(tenant.id, replace(tenant.c4c, links={"origin": "https://my000001.c4c.example"}), None)
+    out = tmp_path / "new" / "addon"
+    shown = ssi("manifest", "gmail", "--runtime", runtime, "--out", out, "--public-url", "https://ssi.example.com/")
+    assert shown.code == 0
+    assert {path.name for path in out.iterdir()} == written
+    texts = "".join(path.read_text() for path in out.iterdir())
+    assert all(url in texts for url in ("https://ssi.example.com/gmail/", "https://my000001.c4c.example/"))
+    assert all(word in shown.out for word in (*map(str, out.iterdir()), "SSI_GOOGLE_AUDIENCE", "Marketplace"))
+    assert fails(ssi("manifest", "gmail", "--out", out, "--public-url", "http://ssi.example.com"), "https")
+
+
 def test_help_is_there_for_every_command(ssi: Ssi) -> None:
     commands = ("serve", "worker", "migrate", "tenant", "org", "user", "provision", "manifest", "doctor", "keys", "jobs")
     shown = ssi("--help")

@@ -22,9 +22,9 @@ def wheel(tmp_path_factory):
     return set(zipfile.ZipFile(path).namelist())
 
 
-def test_wheel_holds_the_server_the_manifest_and_the_front_end(wheel):
+def test_wheel_holds_the_server_the_manifests_and_the_front_ends(wheel):
     sources = [*(ROOT / "server").rglob("*.py"), *(ROOT / "server").rglob("*.html")]
-    front_end = [path for path in (ROOT / "static").rglob("*") if path.is_file()]
+    front_end = [path for folder in ("static", "appsscript") for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert {path.relative_to(ROOT).as_posix() for path in sources} <= wheel
     assert {f"server/{path.relative_to(ROOT).as_posix()}" for path in front_end} <= wheel
     assert "server/manifest.xml" in wheel
