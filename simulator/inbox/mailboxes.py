@@ -131,6 +131,7 @@ def blueprint(
     sidebar_url: Callable[[], str],
     mint_token: Callable[[Person], str],
     mint_identity_token: Callable[[Person, str], str] | None,
+    has_add_on: bool,
 ) -> Blueprint:
     """Return the routes under /api."""
     api = Blueprint("mailboxes", __name__, url_prefix="/api")
@@ -141,6 +142,7 @@ def blueprint(
         world = get_world()
         return jsonify(
             sidebar_url=sidebar_url(),
+            has_add_on=has_add_on,
             vendors=sorted({*VENDORS, *world.latency, *(a.vendor for a in world.requests())}),
             mailboxes=[_owner(box.owner) for box in world.mailboxes.values()],
             label_colors=[{"name": name, "color": color} for name, color in labels.COLORS],

@@ -106,6 +106,13 @@ class Product:
         own = self.facts["users"][user]
         return self._message(own["email"], next(m["id"] for m in own["messages"] if "List-Id" in m["headers"]))
 
+    def stranger(self, user: int) -> Message:
+        """Return a message that this person got from somebody who is not in C4C."""
+        own = self.facts["users"][user]
+        return self._message(
+            own["email"], next(m["id"] for m in own["messages"] if m["from"]["address"].endswith("@unheard-of.example"))
+        )
+
     def send(self, subject: str, *, to: int, cc: str) -> Message:
         """Let a colleague write a message to this person, with others in copy."""
         colleague, person = (self.facts["users"][n]["email"] for n in (2 if to != 2 else 3, to))

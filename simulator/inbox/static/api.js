@@ -4,7 +4,7 @@
 /** @typedef {"office365" | "exchange_direct" | "google" | "exchange_impersonation"} AccessType */
 /** @typedef {{address: string, name: string, access_type: AccessType, provisioned: boolean, language: string}} Owner */
 /** @typedef {{name: string, color: string}} NamedColor */
-/** @typedef {{sidebar_url: string, vendors: string[], mailboxes: Owner[], label_colors: NamedColor[]}} Config */
+/** @typedef {{sidebar_url: string, has_add_on: boolean, vendors: string[], mailboxes: Owner[], label_colors: NamedColor[]}} Config */
 /** A place where messages are: at Google a label, or all mail. */
 /** @typedef {{id: string, name: string, well_known: string | null, total: number, unread: number}} Folder */
 /** A category, or a label of the owner's; its colour is a preset, "none", or at Google "#background #text". */

@@ -5,6 +5,7 @@
  * `?pane=1` an open sidebar, `?theme=`. The list is polled; parts of the page draw what they are given and call back.
  */
 
+import { AddOn } from "./addon/add_on.js";
 import { ApiError, call, detail, messagePath, view } from "./api.js";
 import { Behaviours } from "./behaviours.js";
 import { CategoryMenu, CategoryManager } from "./categories.js";
@@ -13,6 +14,7 @@ import { Contacts } from "./contacts.js";
 import { DeveloperBar } from "./developer.js";
 import { announce, byId } from "./dom.js";
 import { drawFolders } from "./folders.js";
+import { Guest } from "./guest.js";
 import { Host } from "./host.js";
 import { MessageList } from "./list.js";
 import { lookOf } from "./look.js";
@@ -33,7 +35,7 @@ class App {
   #behaviours = new Behaviours(this.#query.get("host") ?? "");
   #theme = new Theme(this.#query.get("theme") ?? "auto");
   /** @type {import("./api.js").Config} */
-  #config = { sidebar_url: location.origin, vendors: [], mailboxes: [], label_colors: [] };
+  #config = { sidebar_url: location.origin, has_add_on: false, vendors: [], mailboxes: [], label_colors: [] };
   /** @type {View | null} */
   #view = null;
   /** @type {Detail | null} */
@@ -56,7 +58,9 @@ class App {
     this.#behaviours,
     this.#theme.office,
   );
-  #pane = new Pane(this.#host, () => (this.#compose ?? this.#reading).drawPaneButton());
+  #addOn = new AddOn(() => this.#owner(), this.#behaviours);
+  #guest = new Guest(this.#host, this.#addOn, () => this.#addOnWanted());
+  #pane = new Pane(this.#guest, () => (this.#compose ?? this.#reading).drawPaneButton());
   #top = new TopBar(byId("top"), this.#theme.select, (address) => this.#go(address, "inbox"));
   #list = new MessageList(byId("list"), {
     open: (id) => this.#go(this.#address, this.#folder, id),
@@ -92,6 +96,7 @@ class App {
     this.#theme.addEventListener("change", () => this.#host.setTheme(this.#theme.office));
     this.#theme.addEventListener("change", () => this.#remember());
     this.#behaviours.addEventListener("change", () => this.#remember());
+    this.#behaviours.addEventListener("change", () => this.#guest.choose());
     addEventListener("hashchange", () => void this.#navigate());
     document.addEventListener("visibilitychange", () => void this.#poll());
     await this.#navigate();
@@ -194,7 +199,7 @@ class App {
     const row = this.#view?.messages.find((m) => m.id === this.#open?.id);
     if (!row || !this.#open || stateOf(row) === stateOf(this.#open)) return;
     this.#open = { ...this.#open, ...row };
-    this.#host.refresh({ read: this.#open });
+    this.#guest.refresh({ read: this.#open });
     this.#reading.draw(this.#open);
   }
 
@@ -217,7 +222,7 @@ class App {
     if (this.#pane.isOpen && !this.#pane.isPinned && this.#open) this.#pane.close();
     this.#open = found;
     this.#drawReading();
-    this.#host.select(found && { read: found });
+    this.#guest.select(found && { read: found });
     this.#reading.draw(found);
     this.#list.select(id);
     if (found && !found.is_read) void this.#setRead(true);
@@ -245,9 +250,14 @@ class App {
     return this.#config.sidebar_url !== "";
   }
 
+  /** How Gmail runs the add-on here; "" where the sidebar is shown. */
+  #addOnWanted() {
+    return this.#config.has_add_on && this.#look().name === "gmail" ? this.#behaviours.choice("addon-") : "";
+  }
+
   #newSession() {
     this.#open = null;
-    this.#host.select(null);
+    this.#guest.select(null);
     this.#openPane();
   }
 
@@ -325,7 +335,7 @@ class App {
       pane: this.#hostsAddIns() ? this.#pane : null,
     });
     this.#drawReading();
-    this.#host.select({ compose: this.#compose.draft });
+    this.#guest.select({ compose: this.#compose.draft });
   }
 
   /** @param {boolean} [redraw] */
@@ -333,7 +343,7 @@ class App {
     if (!this.#compose) return;
     this.#compose = null;
     this.#drawReading();
-    this.#host.select(null);
+    this.#guest.select(null);
     this.#pane.resume();
     if (!redraw) return;
     const isShown = this.#view?.messages.some((m) => m.id === this.#message && !m.is_draft);

@@ -57,12 +57,15 @@ export const NAA_FAILURES = {
 
 export const MAILBOX_SETS = ["1.3", "1.5", "1.8", "1.13", "1.14"];
 export const LANGUAGES = ["en", "de"];
+/** How Google runs the add-on that Gmail shows in the sidebar's place. */
+/** @type {Record<string, string>} */
+export const ADD_ONS = { "apps-script": "Add-on, Apps Script", http: "Add-on, HTTP" };
 
 /** The set of switched-on behaviours, read from and written to the page's address. */
 export class Behaviours extends EventTarget {
   #on;
 
-  /** @param {string} text ids, separated by commas; besides those listed: `token-<code>`, `naa-<failure>`, `mailbox-<set>`, `language-<code>` */
+  /** @param {string} text ids, separated by commas; besides those listed: `token-<code>`, `naa-<failure>`, `mailbox-<set>`, `language-<code>`, `addon-<runtime>` */
   constructor(text) {
     super();
     this.#on = new Set(text.split(",").map((id) => id.trim()).filter(Boolean));
@@ -70,7 +73,7 @@ export class Behaviours extends EventTarget {
 
   /** Ids that mean nothing: a test that misspells one must not pass for it. */
   get unknown() {
-    const choices = { token: Object.keys(TOKEN_FAILURES), naa: Object.keys(NAA_FAILURES), mailbox: MAILBOX_SETS, language: LANGUAGES };
+    const choices = { token: Object.keys(TOKEN_FAILURES), naa: Object.keys(NAA_FAILURES), mailbox: MAILBOX_SETS, language: LANGUAGES, addon: Object.keys(ADD_ONS) };
     const known = [...BEHAVIOURS.map(({ id }) => id), ...Object.entries(choices).flatMap(([prefix, values]) => values.map((value) => `${prefix}-${value}`))];
     return [...this.#on].filter((id) => !known.includes(id));
   }

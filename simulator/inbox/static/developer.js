@@ -1,7 +1,7 @@
 /** The developer bar: how the host misbehaves, how slow and sick the vendors are, what happened, what was asked, what was mailed. */
 
 import { ApiError, call } from "./api.js";
-import { BEHAVIOURS, LANGUAGES, MAILBOX_SETS, NAA_FAILURES, TOKEN_FAILURES } from "./behaviours.js";
+import { ADD_ONS, BEHAVIOURS, LANGUAGES, MAILBOX_SETS, NAA_FAILURES, TOKEN_FAILURES } from "./behaviours.js";
 import { el, icon, iconButton } from "./dom.js";
 
 const TABS = { host: "Host", vendors: "Vendors", log: "World log", requests: "Requests", mails: "Mails" };
@@ -104,6 +104,7 @@ export class DeveloperBar {
         choice("naa-", "Nested app authentication", [["", "succeeds"], ...Object.keys(NAA_FAILURES).map((how) => /** @type {[string, string]} */ ([how, how]))]),
         choice("token-", "getAccessToken", [["", "succeeds"], ...Object.entries(TOKEN_FAILURES).map(([code, text]) => /** @type {[string, string]} */ ([code, `${code} ${text}`]))]),
         choice("language-", "Display language", [["", "by mailbox"], ...LANGUAGES.map((code) => /** @type {[string, string]} */ ([code, code]))]),
+        choice("addon-", "Gmail shows", [["", "Sidebar"], ...Object.entries(ADD_ONS)]),
         el("label", { class: "choice" }, el("span", {}, "Office theme"), theme)),
       el("div", { class: "behaviours" }, ...BEHAVIOURS.map(({ id, label, hint }) => {
         const box = el("input", { type: "checkbox", checked: this.#behaviours.has(id), onchange: () => this.#behaviours.set(id, box.checked) });

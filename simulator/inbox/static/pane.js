@@ -1,11 +1,11 @@
-/** The frame around the add-in: open and close, pin, and a width from 300 to 600 pixels that this tab remembers. */
+/** The frame around the add-in or add-on: open and close, pin, and a width from 300 to 600 pixels that this tab remembers. */
 
 import { byId, el, iconButton } from "./dom.js";
 
 const [NARROWEST, WIDEST] = [300, 600];
 
 export class Pane {
-  #host;
+  #guest;
   #changed;
   #place = byId("pane");
   #splitter = byId("splitter");
@@ -15,9 +15,9 @@ export class Pane {
   isPinned = true;
   wasOpen = sessionStorage.getItem("pane") === "open";
 
-  /** @param {import("./host.js").Host} host @param {() => void} changed */
-  constructor(host, changed) {
-    this.#host = host;
+  /** @param {import("./guest.js").Guest} guest @param {() => void} changed */
+  constructor(guest, changed) {
+    this.#guest = guest;
     this.#changed = changed;
     this.#place.append(el("header", {}, el("strong", {}, "SAP Cloud for Customer"), el("span", { class: "grow" }), this.#pin,
       iconButton("close", "Close", () => this.close())), this.#content);
@@ -30,18 +30,18 @@ export class Pane {
   }
 
   get isOpen() {
-    return this.#host.isOpen;
+    return this.#guest.isOpen;
   }
 
   open() {
     this.#place.hidden = false;
-    this.#host.open(this.#content);
+    this.#guest.open(this.#content);
     sessionStorage.setItem("pane", "open");
     this.#changed();
   }
 
   close() {
-    this.#host.close();
+    this.#guest.close();
     this.#place.hidden = true;
     sessionStorage.removeItem("pane");
     this.#changed();
@@ -50,13 +50,13 @@ export class Pane {
   /** Close for as long as a message is written: a pin in read mode does not carry over to compose. */
   suspend() {
     this.#isSuspended = this.isPinned;
-    this.#host.close();
+    this.#guest.close();
     this.#place.hidden = true;
   }
 
   resume() {
-    this.#host.close();
-    if (this.#isSuspended) this.#host.open(this.#content);
+    this.#guest.close();
+    if (this.#isSuspended) this.#guest.open(this.#content);
     this.#place.hidden = !this.#isSuspended;
     this.#isSuspended = false;
   }
