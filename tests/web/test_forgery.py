@@ -24,7 +24,7 @@ from server.web.auth import BROWSER, HOME, SESSION
 from simulator.world import World
 from tests.figures import Count
 from tests.web.browser import ORIGIN, SAME_SITE, SETTINGS, Browser
-from tests.web.test_doors import FOREIGN, HOSTILE, changing, cookies_set
+from tests.web.test_doors import BY_TOKEN, FOREIGN, HOSTILE, changing, cookies_set
 
 CONTINUE = "Continue to your company's sign-in"
 CRM = "https://my000001.crm.example.com"
@@ -74,7 +74,7 @@ def test_what_another_site_sends_is_refused_and_changes_nothing(
 def test_the_api_takes_no_cookie_for_a_token(app: APIFlask, anna: Browser, deps: Deps, world: World, count: Count) -> None:
     before, refused = state(deps, world), 0
     for rule in app.url_map.iter_rules():
-        if not str(rule).startswith("/api/") or "POST" not in (rule.methods or set()):
+        if not str(rule).startswith(BY_TOKEN) or "POST" not in (rule.methods or set()):
             continue
         path = re.sub(r"<[^>]+>", "0" * 32, str(rule))
         for content_type in (*KINDS.values(), "application/json"):
