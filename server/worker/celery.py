@@ -9,15 +9,17 @@ domain page toolchain.md, section 6.)
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.worker import state
 from kombu.exceptions import OperationalError
 
@@ -28,6 +30,7 @@ QUEUE = "ssi"
 TASK = "ssi.job"
 PATIENCE_S = 2.0  # for Redis to answer
 REST_S = 5.0  # after it did not, nobody asks it for so long
+SETTLED_S = 0.005  # after a thread has done its work, Celery counts it as free
 WAITING_EACH = 2  # messages that may wait, for each thread of a process
 
 log = logs.get(__name__)
@@ -66,8 +69,14 @@ class CeleryBroker:
             }
         self._perform: Callable[[str, str, int], None] = lambda kind, row_id, fence: None
 
+        bell = _Bell()
+        self._app.steps["consumer"].add(bell.step())
+
         def begin(kind: str, row_id: str, fence: int) -> None:
-            self._perform(str(kind), str(row_id), int(fence))
+            try:
+                self._perform(str(kind), str(row_id), int(fence))
+            finally:
+                bell.ring()
 
         self._task = self._app.task(begin, name=TASK, shared=False)
         self._channel: Any = None
@@ -140,6 +149,34 @@ class CeleryBroker:
         self._is_stopping.set()
         state.should_stop = 0  # an exit code
         self._thread.join(timeout_s)
+
+
+class _Bell:
+    """Tells Celery's loop that a thread is free. Without prefetching it would look for the next message only once a second."""
+
+    def __init__(self) -> None:
+        self._heard, self._rung = os.pipe()
+        for end in (self._heard, self._rung):
+            os.set_blocking(end, False)
+
+    def ring(self) -> None:
+        with suppress(BlockingIOError):  # it rings already
+            os.write(self._rung, b".")
+
+    def step(self) -> type[Any]:
+        """Return what Celery starts with each connection to Redis."""
+
+        def listen(hub: Any) -> None:
+            os.read(self._heard, 4096)
+            hub.call_later(SETTLED_S, lambda: None)
+
+        class Listening(bootsteps.StartStopStep):  # type: ignore[misc]
+            requires = ("celery.worker.consumer.tasks:Tasks",)
+
+            def start(step, consumer: Any) -> None:
+                consumer.hub.add_reader(self._heard, listen, consumer.hub)
+
+        return Listening
 
 
 def _address(url: str, password: str) -> str:
