@@ -56,6 +56,7 @@ def test_nothing_of_it_is_loaded_before_the_first_card(open_pane):
     assert {*page.evaluate(loaded)} == {None}
     answer.give(FOUND)
     expect(page.get_by_role("button", name="Menu")).to_be_visible()
+    page.wait_for_function("performance.getEntriesByType('resource').some(({ name }) => name.endsWith('/api/sync'))")
     assert {*page.evaluate(loaded)} == {None, "engine.js", "engine.css", "api/sync"}
 
 
