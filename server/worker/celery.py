@@ -92,13 +92,10 @@ class CeleryBroker:
         self._asking(lambda: self._task.apply_async((kind, row_id, fence), retry=False, queue=QUEUE))
 
     def _waiting(self) -> int:
-        if self._channel is None:
-            self._channel = self._app.connection_for_write().channel()
-        try:
-            return int(self._channel.queue_declare(queue=QUEUE).message_count)
-        except BaseException:
-            self._channel = None
-            raise
+        channel, self._channel = self._channel or self._app.connection_for_write().channel(), None  # kept only if it answers
+        waiting = int(channel.queue_declare(queue=QUEUE).message_count)
+        self._channel = channel
+        return waiting
 
     def _asking(self, ask: Callable[[], Any]) -> Any:
         """Raises: Transient if Redis does not answer, or did not a moment ago."""
