@@ -427,3 +427,29 @@ def test_what_keeps_failing_waits_longer_and_is_told_by_mail(house: House) -> No
     with house.deps.store.transaction() as tx:
         notices = tx.take_notices(house.deps.now(), 60, 10)
     assert [notice.kind for notice in notices] == ["sync_failing"]
+
+
+@pytest.mark.parametrize("access_type", ["office365", "exchange_direct"], indirect=True)
+def test_a_mark_that_is_gone_or_has_another_colour_is_put_right_within_a_day(house: House) -> None:
+    house.done()
+    before = house.remote.master
+    first, second = sorted(name for name in before if "SAP" in name)[:2]
+    for name in (first, second):
+        house.remote.delete_category(name)
+    house.remote.add_category(second, "preset14")
+    assert house.remote.master != before
+    house.forward(hours=24)
+    house.done()
+    assert house.remote.master == before
+
+
+def test_sessions_come_at_the_profiles_interval_and_not_all_in_the_same_moment(house: House) -> None:
+    house.set_profile(interval_min=20)
+    pauses = set[float]()
+    for _ in range(6):
+        row = house.later()
+        assert row.next_due_at is not None
+        assert row.finished_at is not None
+        pauses.add((row.next_due_at - row.finished_at).total_seconds())
+    assert len(pauses) > 1
+    assert all(18 * 60 <= pause <= 22 * 60 for pause in pauses)
