@@ -83,6 +83,35 @@ def test_categories_set_by_the_add_in_or_behind_the_clients_back_show_in_the_lis
     expect(inbox.page.locator("main .chip")).to_have_text(["Saved elsewhere"])
 
 
+def test_a_click_is_not_lost_when_the_message_is_drawn_anew_meanwhile(inbox: Client) -> None:
+    page, button = inbox.page, inbox.page.get_by_role("button", name="View context of SAP Cloud for Customer")
+    inbox.open("known_contact")
+    button.click()
+    expect(page.locator("#pane")).to_be_hidden()
+    expect(page.get_by_role("button", name="Mark as unread")).to_be_visible()
+    box, message = box_of(inbox.world, "known_contact"), stored(inbox.world, "known_contact")
+    button.hover()
+    page.mouse.down()
+    with inbox.world.lock:
+        message.is_read, message.categories = False, ["Saved elsewhere"]
+        box.touch(message, inbox.world.now())
+    expect(page.get_by_role("button", name="Mark as read")).to_be_visible()
+    expect(page.locator("main .chip")).to_have_text(["Saved elsewhere"])
+    page.mouse.up()
+    expect(page.locator("#pane")).to_be_visible()
+    expect(button).to_be_focused()
+    expect(button).to_have_attribute("aria-pressed", "true")
+
+    inbox.row("several_records").hover()
+    page.mouse.down()
+    with inbox.world.lock:
+        message.categories = []
+        box.touch(message, inbox.world.now())
+    expect(inbox.row("known_contact").locator(".chip")).to_have_count(0)
+    page.mouse.up()
+    expect(page.get_by_role("main").get_by_role("heading", name=inbox.subject("several_records"))).to_be_visible()
+
+
 def test_the_add_in_reads_headers_file_and_body(inbox: Client) -> None:
     pane = inbox.open("with_attachment_known_contact")
     message = stored(inbox.world, "with_attachment_known_contact")

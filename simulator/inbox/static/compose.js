@@ -54,8 +54,7 @@ export class Compose {
   }
 
   drawPaneButton() {
-    const old = this.#form.querySelector(".pane-button");
-    if (this.#actions.pane) old?.replaceWith(paneButton(this.#actions.pane));
+    this.#form.querySelector(".pane-button")?.setAttribute("aria-pressed", String(this.#actions.pane?.isOpen));
   }
 
   /** @returns {Form} */

@@ -54,6 +54,24 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
+/**
+ * Have an element's children be those of another one. What is the same stays where it is: a button that is replaced under a
+ * pressed pointer is not clicked, and one that is replaced while it has the focus loses it.
+ * @param {Element} old @param {Element} fresh
+ */
+export function renew(old, fresh) {
+  const unused = [...old.children];
+  const wanted = [...fresh.children].map((child) => {
+    const at = unused.findIndex((present) => present.isEqualNode(child));
+    return at < 0 ? child : /** @type {Element} */ (unused.splice(at, 1)[0]);
+  });
+  for (const child of unused) child.remove(); // first, so that none of the others has to move
+  wanted.forEach((child, index) => {
+    const present = old.children[index] ?? null;
+    if (present !== child) old.insertBefore(child, present);
+  });
+}
+
 /** @param {IconName} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");

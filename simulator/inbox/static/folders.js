@@ -1,7 +1,7 @@
 /** The left pane: the folders of the mailbox that is open, or its labels as a tree. */
 
 import { swatch } from "./categories.js";
-import { el, icon, iconButton, spoken } from "./dom.js";
+import { el, icon, iconButton, renew, spoken } from "./dom.js";
 
 /** @typedef {import("./api.js").Folder} Folder */
 /** @typedef {import("./api.js").View} View */
@@ -20,14 +20,14 @@ export function drawFolders(place, look, view, actions) {
   const sorted = [...view.folders].sort((a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name));
   const own = look.hasLabels ? sorted.filter((folder) => !folder.well_known) : [];
   const flat = sorted.filter((folder) => !own.includes(folder)).map((folder) => ({ folder, name: folder.name, children: [] }));
-  place.replaceChildren(
+  renew(place, el("div", {},
     el("button", { type: "button", class: "write primary", "data-key": "write", onclick: actions.write }, icon("drafts"), el("span", { class: "name" }, look.write)),
     branches(look.hasLabels ? "Places" : look.places, flat, look, view, actions),
     ...(look.hasLabels ? [
       el("div", { class: "heading" }, el("h2", {}, look.places), el("span", { class: "grow" }), iconButton("plus", look.manage, actions.manage, { "data-key": "manage" })),
       own.length ? branches(look.places, tree(own), look, view, actions) : el("p", { class: "meta" }, "No labels yet"),
     ] : []),
-    el("button", { type: "button", class: "contacts-button", "data-key": "contacts", onclick: actions.contacts }, icon("contacts"), el("span", { class: "name" }, "Contacts")));
+    el("button", { type: "button", class: "contacts-button", "data-key": "contacts", onclick: actions.contacts }, icon("contacts"), el("span", { class: "name" }, "Contacts"))));
   if (focused) [...place.querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus();
 }
 

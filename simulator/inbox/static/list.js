@@ -1,7 +1,7 @@
 /** The list of messages: one tab stop, arrow keys move and open, as in a mail client. */
 
 import { chips } from "./categories.js";
-import { el, icon, spoken } from "./dom.js";
+import { el, icon, renew, spoken } from "./dom.js";
 
 /** @typedef {import("./api.js").Row} Row */
 /** @typedef {import("./api.js").View} View */
@@ -74,8 +74,9 @@ export class MessageList {
     this.#title.textContent = folder?.name ?? "";
     this.#count.textContent = `${rows.length}`;
     const stop = rows.some((row) => row.id === this.#selected) ? this.#selected : rows[0]?.id;
-    this.#rows.replaceChildren(...rows.map((row) => this.#option(row, look, isSent, row.id === stop)));
-    if (!rows.length) this.#rows.append(el("p", { class: "empty" }, this.#filter ? "No message matches the filter." : look.emptyPlace));
+    renew(this.#rows, el("div", {},
+      ...rows.map((row) => this.#option(row, look, isSent, row.id === stop)),
+      !rows.length && el("p", { class: "empty" }, this.#filter ? "No message matches the filter." : look.emptyPlace)));
     if (hadFocus) this.#row(stop ?? "")?.focus({ preventScroll: true });
   }
 

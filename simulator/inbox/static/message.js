@@ -2,7 +2,7 @@
 
 import { messagePath } from "./api.js";
 import { chips } from "./categories.js";
-import { el, hue, icon, iconButton, initials, size } from "./dom.js";
+import { el, hue, icon, iconButton, initials, renew, size } from "./dom.js";
 import { lookOf } from "./look.js";
 
 /** @typedef {import("./api.js").Detail} Detail */
@@ -39,19 +39,18 @@ export class MessageView {
     const look = lookOf(this.#actions.owner());
     const path = messagePath(this.#actions.owner().address, message.id);
     this.#body ??= body(message, path);
-    const head = [this.#toolbar(message, look), header(message, this.#actions.categories(), look), files(message, path)];
-    if (this.#place.lastElementChild === this.#body) {
-      // The body stays where it is: a frame that is moved loads anew.
-      while (this.#place.firstChild !== this.#body) this.#place.firstChild?.remove();
-      this.#body.before(...head.filter((part) => part !== null));
+    const [toolbar, head] = [this.#toolbar(message, look), header(message, this.#actions.categories(), look)];
+    const [oldToolbar, oldHead] = this.#place.children;
+    if (this.#place.lastElementChild === this.#body && oldToolbar && oldHead) {
+      renew(oldToolbar, toolbar); // the body stays where it is, too: a frame that is moved loads anew
+      renew(oldHead, head);
     } else {
-      this.#place.replaceChildren(...head.filter((part) => part !== null), this.#body);
+      this.#place.replaceChildren(...[toolbar, head, files(message, path)].filter((part) => part !== null), this.#body);
     }
   }
 
   drawPaneButton() {
-    const [old, pane] = [this.#place.querySelector(".pane-button"), this.#actions.pane()];
-    if (pane) old?.replaceWith(paneButton(pane));
+    this.#place.querySelector(".pane-button")?.setAttribute("aria-pressed", String(this.#actions.pane()?.isOpen));
   }
 
   /** @param {string} title @param {string} text */
