@@ -40,6 +40,8 @@ from server.errors import RateLimited, Rejected, Transient, Unknown
 
 LONGEST_PAUSE_S = 3600.0  # that a peer can have us wait; what asks for more is asked again by then
 MAX_BYTES = 8 * 1024 * 1024  # of an answer: more than any page of JSON that is asked for
+BREAKS_AFTER = 5  # calls in a row that waited in vain for one peer
+REST_S = 30.0  # in which nobody calls it then
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _asks: ContextVar[Callable[[], None] | None] = ContextVar("asks", default=None)
@@ -65,6 +67,54 @@ def ask_first() -> None:
     """Call it before a request that changes something is sent past the Gateway. Raises: as whoever is asked."""
     if (ask := _asks.get()) is not None:
         ask()
+
+
+class Breaker:
+    """Keeps callers from waiting for a peer that answers nobody, since others want their threads. Thread-safe.
+
+    One for each peer and process. After BREAKS_AFTER calls in a row that waited in vain nobody calls for REST_S; then one call
+    finds out, and the others stay away until it was answered. What fails at once costs nobody's time and counts for nothing.
+    """
+
+    def __init__(self, peer: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._peer, self._clock = peer, clock
+        self._lock = threading.Lock()
+        self._in_vain = 0  # calls since the last answer
+        self._closed_until = 0.0
+
+    @contextmanager
+    def calling(self, deadline_s: float, *, connect_s: float = math.inf) -> Iterator[None]:
+        """Hold it around a call, which may take `connect_s` to connect. It waited in vain if it failed after half of either.
+
+        Raises: Transient, if nobody calls now.
+        """
+        started = self._clock()
+        self._begin(started, deadline_s)
+        was_answered = False
+        try:
+            yield
+            was_answered = True
+        finally:
+            self._end(was_answered, self._clock() - started >= min(deadline_s, connect_s) / 2)
+
+    def _begin(self, now: float, deadline_s: float) -> None:
+        with self._lock:
+            if self._in_vain < BREAKS_AFTER:
+                return
+            if now < self._closed_until:
+                left = self._closed_until - now
+                raise Transient(f"{self._peer} does not answer right now.", retry_after_s=min(left, REST_S))
+            self._closed_until = now + deadline_s  # for all but this one, which finds out
+
+    def _end(self, was_answered: bool, was_slow: bool) -> None:
+        with self._lock:
+            if was_answered:
+                self._in_vain = 0
+            elif was_slow:
+                self._in_vain += 1
+                self._closed_until = self._clock() + REST_S
+            elif self._in_vain >= BREAKS_AFTER:
+                self._closed_until = self._clock()  # this one found out nothing: let the next try
 
 
 @dataclass(frozen=True, slots=True)

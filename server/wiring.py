@@ -21,7 +21,7 @@ from server.auth.oauth import Entra, Google
 from server.auth.oidc import Oidc
 from server.auth.secrets import FileKeys, Kek, Secrets
 from server.c4c import C4C, Codes, DeepLinks, ODataClient
-from server.c4c.odata import basic
+from server.c4c.odata import PEER, basic
 from server.c4c.saml import Minted, Minter, TokenSource
 from server.config import Settings
 from server.domain.hosts import AllowList
@@ -36,12 +36,12 @@ from server.mail.graph import GraphMailbox
 from server.mail.hosts import Guard
 from server.mail.pace import Pace
 from server.mail.smtp import Letter, Smtp
-from server.services import Deps, Doors, Limits, Principal, Tenant
+from server.services import Background, Deps, Doors, Limits, Principal, Tenant
 from server.services.keys import check_keys
 from server.services.lookup_cache import LookupCache
 from server.services.provisioning import TenantSecrets
 from server.store import Connection, Provider, Store
-from server.transport import Gateway, ssl_context
+from server.transport import Breaker, Gateway, ssl_context
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,6 +53,8 @@ MAIL_SCOPES = tuple(
 GOOGLE_SCOPES = tuple(f"https://www.googleapis.com/auth/{scope}" for scope in ("gmail.modify", "contacts"))
 _SCOPES: Mapping[Provider, tuple[str, ...]] = {"graph": MAIL_SCOPES, "google": GOOGLE_SCOPES}
 C4C_SLOTS = 8  # parallel calls per tenant and process; SAP asks for fewer than 10 (c4c-odata.md, S10)
+SHARE = 2  # of the threads beside requests, what one tenant may have for each thread of requests
+CROWD = 4  # tenants that may have all of their share, so that others still find a thread
 PARALLEL_READS = 4  # of one lookup, where a tenant is set to parallel reads instead of a batch
 _KEPT_TENANTS = 1_000
 _KEPT_CLIENTS = 20_000
@@ -91,8 +93,10 @@ def face(settings: Settings) -> Face:
     )
 
 
-def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> Deps:
+def build(settings: Settings, *, now: Callable[[], datetime] | None = None, sleep: Callable[[float], None] = time.sleep) -> Deps:
     """Return everything use cases need. Call it after any fork, since it starts threads as they are needed.
+
+    `sleep` is how to wait for a mailbox that asks for a short pause, by the clock `now`.
 
     Raises: InvalidInput when the keys or the client secret cannot be used.
     """
@@ -105,12 +109,13 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
     google = _google(settings, identity, clock)
     secrets = _secrets(settings, clock)
     vault = TokenVault(store, secrets, clock, entra=entra, google=google, lease_s=3 * settings.identity_timeout_s)
-    clients = _Clients(store, vault, gateway("SAP Cloud for Customer", timeout_s=settings.c4c_timeout_s), clock)
+    clients = _Clients(store, vault, gateway(PEER, timeout_s=settings.c4c_timeout_s), clock)
     guard = Guard(AllowList.of(settings.allowed_hosts), ssl_context=tls)
     mailboxes = _Mailboxes(
         vault,
         settings,
         clock,
+        sleep,
         graph=gateway("Microsoft 365", timeout_s=settings.graph_timeout_s),
         google=gateway("Gmail", timeout_s=settings.google_timeout_s),
         guard=guard,
@@ -137,7 +142,9 @@ def build(settings: Settings, *, now: Callable[[], datetime] | None = None) -> D
             failed_sign_ins_per_minute=settings.failed_sign_ins_per_minute,
         ),
         cache=LookupCache(max_age_s=settings.cache_s, now=clock),
-        background=ThreadPoolExecutor(max_workers=settings.threads * 2, thread_name_prefix="background"),
+        background=Background(
+            ThreadPoolExecutor(settings.threads * SHARE * CROWD, thread_name_prefix="background"), settings.threads * SHARE
+        ),
         mail_scopes=MAIL_SCOPES,
         doors=Doors(
             identity_provider=providers.of,
@@ -336,6 +343,7 @@ class _Tenancy:
         self.codes = Codes.from_json(c4c.codes)
         self.links = DeepLinks.from_json(c4c.links)
         self.slots = threading.BoundedSemaphore(C4C_SLOTS)
+        self.breaker = Breaker(PEER)
         # Its threads keep their connections, therefore one for all of the tenant's users.
         self.pool = ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="c4c") if c4c.parallel else None
 
@@ -404,6 +412,7 @@ class _Clients:
             authorize=tenancy.tokens.authorize(user_id),
             renew=partial(tenancy.tokens.forget, user_id),
             slots=tenancy.slots,
+            breaker=tenancy.breaker,
             needs_csrf=False,
             sleep=time.sleep,
             pool=tenancy.pool,
@@ -425,12 +434,13 @@ class _Mailboxes:
         vault: TokenVault,
         settings: Settings,
         now: Callable[[], datetime],
+        sleep: Callable[[float], None],
         *,
         graph: Gateway,
         google: Gateway,
         guard: Guard,
     ) -> None:
-        self._vault, self._settings, self._now = vault, settings, now
+        self._vault, self._settings, self._now, self._sleep = vault, settings, now, sleep
         self._graph, self._google, self._guard = graph, google, guard
         self._lock = threading.Lock()
         self._opened: OrderedDict[str, _Opened] = OrderedDict()
@@ -454,13 +464,16 @@ class _Mailboxes:
         pace.pause(seconds)
 
     def _pace(self, connection: Connection) -> tuple[Pace, Budget]:
-        kept = self._paces.get(connection.id) or (Pace(clock=lambda: self._now().timestamp()), Budget())
+        kept = self._paces.get(connection.id) or (self._new_pace(), Budget())
         _keep(self._paces, connection.id, kept, _KEPT_CLIENTS)
         return kept
 
+    def _new_pace(self) -> Pace:
+        return Pace(clock=lambda: self._now().timestamp(), sleep=self._sleep)
+
     def tried(self, provider: Provider, address: str, key: str | ExchangeLogin) -> Mailbox:
         """Return a mailbox that is opened by an access token or a login which nobody keeps. Raises: InvalidInput."""
-        pace, budget = Pace(clock=lambda: self._now().timestamp()), Budget()
+        pace, budget = self._new_pace(), Budget()
         if isinstance(key, ExchangeLogin):
             return self._at_exchange(address, key, pace)
         return self._by_token(provider, lambda: key, pace, budget)
@@ -485,6 +498,7 @@ class _Mailboxes:
             impersonate=login.impersonates,
             in_flight=pace,
             now=self._now,
+            sleep=self._sleep,
             deadline_s=self._settings.exchange_timeout_s,
         )
 
@@ -492,12 +506,15 @@ class _Mailboxes:
         settings = self._settings
         if provider == "google":
             gmail, people = self._google_services
+            calls = partial(Calls, self._google, get_token=token, in_flight=pace, sleep=self._sleep)
             return GoogleMailbox(
-                Calls(self._google, url=settings.gmail_url, service=gmail, get_token=token, budget=budget, in_flight=pace),
-                Calls(self._google, url=settings.google_people_url, service=people, get_token=token, in_flight=pace),
+                calls(url=settings.gmail_url, service=gmail, budget=budget),
+                calls(url=settings.google_people_url, service=people),
                 topic=settings.google_topic,
             )
-        return GraphMailbox(self._graph, url=settings.graph_url, get_token=token, in_flight=pace, now=self._now)
+        return GraphMailbox(
+            self._graph, url=settings.graph_url, get_token=token, in_flight=pace, now=self._now, sleep=self._sleep
+        )
 
     @cached_property
     def _google_services(self) -> tuple[Any, Any]:

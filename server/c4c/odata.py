@@ -25,7 +25,7 @@ import httpx
 from server.c4c import multipart
 from server.c4c.edm import UNASKABLE, Binary, Row, text
 from server.errors import Conflict, Forbidden, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
-from server.transport import Gateway, Reply, raise_for_busy
+from server.transport import Breaker, Gateway, Reply, raise_for_busy
 
 PEER = "SAP Cloud for Customer"
 
@@ -146,6 +146,7 @@ class ODataClient:
         needs_csrf: bool,
         sleep: Callable[[float], None],
         renew: Callable[[], None] | None = None,
+        breaker: Breaker | None = None,
         pool: Executor | None = None,
         patience_s: float = 3.0,
     ) -> None:
@@ -154,6 +155,7 @@ class ODataClient:
         self._authorize = authorize
         self._renew = renew
         self._slots = slots
+        self._breaker = breaker or Breaker(PEER)
         self._sleep = sleep
         self._pool = pool
         self._patience_s = patience_s
@@ -206,13 +208,13 @@ class ODataClient:
         return rows[0]
 
     def change(self, write: Write) -> None:
-        """Perform one PATCH or DELETE; 200 and 204 are both success [S1, S20].
+        """Perform one PATCH or DELETE; 200 and 204 are both success [S1, S20], but not a page that somebody else sent.
 
-        Raises: Conflict if `if_match` no longer holds; NotFound.
+        Raises: Conflict if `if_match` no longer holds; NotFound; Unknown.
         """
-        error = _error(self._write(write, {}), changes=True)
-        if error is not None:
-            raise error
+        reply = self._write(write, {})
+        if reply.status != 200 or reply.content:
+            self._result(reply, changes=True).or_raise()
 
     def changeset(self, writes: Sequence[Write]) -> list[Result]:
         """Perform all writes or none.
@@ -291,13 +293,14 @@ class ODataClient:
                 return reply
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], content: bytes | _Body | None, *, changes: bool) -> Reply:
-        proven = {**headers, **self._authorize()}
+        proven = {**headers, **self._authorize()}  # which may wait for a token: not in a slot, which others want
         if self._csrf is not None:
             proven.update(self._csrf.cookie_header())
         if not self._slots.acquire(timeout=_SLOT_WAIT_S):
             raise Transient(f"Too many calls to {PEER} are under way.", retry_after_s=1.0)
         try:
-            reply = self._gateway.send(method, url, headers=proven, content=content, is_write=changes, may_repeat=not changes)
+            with self._breaker.calling(self._gateway.timeout_s):
+                reply = self._gateway.send(method, url, headers=proven, content=content, is_write=changes, may_repeat=not changes)
         finally:
             self._slots.release()
         if self._csrf is not None:

@@ -23,7 +23,7 @@ from signxml.signer import XMLSigner
 
 from server.c4c.odata import PEER
 from server.errors import Forbidden, InvalidInput, NeedsReauth, Transient
-from server.transport import Gateway, Reply, raise_for_busy
+from server.transport import Breaker, Gateway, Reply, raise_for_busy
 
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 DSIG = "http://www.w3.org/2000/09/xmldsig#"
@@ -136,6 +136,7 @@ class TokenSource:
         pair = f"{minter.client_id}:{client_secret}"
         self._credentials = "Basic " + base64.b64encode(pair.encode()).decode("ascii")
         self._now = now
+        self._breaker = Breaker(f"{PEER}'s sign-in")  # its own: who has a token gets on without it
         self._lock = threading.Lock()
         self._users: dict[str, _UserToken] = {}
 
@@ -167,19 +168,20 @@ class TokenSource:
 
     def _exchange(self, user_id: str) -> tuple[str, datetime]:
         asked_at = self._now()
-        reply = self._gateway.send(
-            "POST",
-            self._minter.token_url,
-            headers={"Authorization": self._credentials, "Accept": "application/json"},
-            data={
-                "client_id": self._minter.client_id,
-                "grant_type": BEARER_GRANT,
-                "scope": _SCOPE,
-                "assertion": base64.b64encode(self._minter.mint(user_id)).decode("ascii"),
-            },
-            max_bytes=1024 * 1024,
-            is_write=False,  # a second token does no harm
-        )
+        with self._breaker.calling(self._gateway.timeout_s):
+            reply = self._gateway.send(
+                "POST",
+                self._minter.token_url,
+                headers={"Authorization": self._credentials, "Accept": "application/json"},
+                data={
+                    "client_id": self._minter.client_id,
+                    "grant_type": BEARER_GRANT,
+                    "scope": _SCOPE,
+                    "assertion": base64.b64encode(self._minter.mint(user_id)).decode("ascii"),
+                },
+                max_bytes=1024 * 1024,
+                is_write=False,  # a second token does no harm
+            )
         if not reply.is_success:
             raise _refusal(reply)
         try:

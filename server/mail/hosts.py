@@ -16,11 +16,13 @@ import socket
 import ssl
 import struct
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -35,10 +37,13 @@ from urllib3.util import Timeout
 
 from server import logs
 from server.domain.hosts import Address, AllowList
+from server.errors import Transient
+from server.transport import Breaker
 
 log = logs.get(__name__)
 
 CONNECT_S = 10.0
+SERVERS_KEPT = 1_000  # of which is known whether they answer
 MAX_ADDRESSES = 3  # of a name that are tried, one after the other
 PIECE_BYTES = 32 * 1024  # larger ones make exchangelib's reader slow again, since it copies what is left of a piece
 USER_AGENT = "ssi-sidebar"
@@ -49,6 +54,10 @@ Dial = Callable[[tuple[str, int], float], socket.socket]
 
 class TooLarge(requests.exceptions.ConnectionError):
     """The answer is larger than was asked for; the rest was not read."""
+
+
+class AtRest(requests.exceptions.ConnectionError):
+    """The server answered nobody of late and was not asked."""
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -75,6 +84,19 @@ class Guard:
         self.ssl_context = ssl_context
         self._resolve = resolve
         self._dial = dial
+        self._lock = threading.Lock()
+        self._breakers: OrderedDict[tuple[str, str], Breaker] = OrderedDict()
+
+    def breaker(self, url: str) -> Breaker:
+        """Return what keeps calls from the server at this address while it answers nobody."""
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.netloc)
+        with self._lock:
+            breaker = self._breakers.setdefault(place, Breaker("The server"))
+            self._breakers.move_to_end(place)
+            while len(self._breakers) > SERVERS_KEPT:
+                self._breakers.popitem(last=False)
+        return breaker
 
     def connect(self, host: str, port: int, timeout_s: float, *, secure: bool) -> socket.socket:
         """Return a connected socket. Raises: OSError whatever the reason."""
@@ -197,10 +219,14 @@ class _Pools(PoolManager):
 
 
 class GuardedAdapter(HTTPAdapter):
-    """requests upon a Guard. `deadline_s` bounds a whole exchange, `max_bytes` gives the largest body of the next answer."""
+    """requests upon a Guard. `deadline_s` bounds a whole exchange, `max_bytes` gives the largest body of the next answer.
 
-    def __init__(self, guard: Guard, *, deadline_s: float, max_bytes: Callable[[], int]) -> None:
+    `is_try`: what somebody typed is tried. How that goes counts for no other call, nor the others for it.
+    """
+
+    def __init__(self, guard: Guard, *, deadline_s: float, max_bytes: Callable[[], int], is_try: bool = False) -> None:
         self._guard = guard
+        self._is_try = is_try
         self._line = _Line()
         self._deadline_s = deadline_s
         self._max_bytes = max_bytes
@@ -225,15 +251,19 @@ class GuardedAdapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         """Send and read the whole answer. Raises: requests.exceptions.RequestException."""
-        with self._line.in_time(self._deadline_s):
-            timeout = Timeout(connect=CONNECT_S, read=self._deadline_s)
-            response = super().send(request, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]
-            response.peer_certificate = _peer_certificate(response)  # type: ignore[attr-defined]  # for NTLM's channel binding
-            try:
-                response._content = body = self._body(response)
-            except requests.exceptions.RequestException:
-                response.close()
-                raise
+        breaker = Breaker("The server") if self._is_try else self._guard.breaker(request.url or "")
+        try:
+            with breaker.calling(self._deadline_s, connect_s=CONNECT_S), self._line.in_time(self._deadline_s):
+                timeout = Timeout(connect=CONNECT_S, read=self._deadline_s)
+                response = super().send(request, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]
+                response.peer_certificate = _peer_certificate(response)  # type: ignore[attr-defined]  # for NTLM's channel binding
+                try:
+                    response._content = body = self._body(response)
+                except requests.exceptions.RequestException:
+                    response.close()
+                    raise
+        except Transient as error:
+            raise AtRest(str(error)) from error
         response._content_consumed = True  # as requests does once a body is read
         # exchangelib reads byte by byte, as this method does unless told otherwise: 17 s for a message of 26 MB.
         response.iter_content = lambda *_, **__: _pieces(body)  # type: ignore[method-assign]
@@ -298,17 +328,22 @@ class Session(requests.Session):
 
 
 def session(
-    guard: Guard, *, deadline_s: float, max_bytes: Callable[[], int], headers: Mapping[str, str] | None = None
+    guard: Guard,
+    *,
+    deadline_s: float,
+    max_bytes: Callable[[], int],
+    headers: Mapping[str, str] | None = None,
+    is_try: bool = False,
 ) -> Session:
-    """Return a session of one connection per host."""
-    return Session(GuardedAdapter(guard, deadline_s=deadline_s, max_bytes=max_bytes), headers or {})
+    """Return a session of one connection per host; the rest as GuardedAdapter."""
+    return Session(GuardedAdapter(guard, deadline_s=deadline_s, max_bytes=max_bytes, is_try=is_try), headers or {})
 
 
 def never_sent(error: BaseException) -> bool:
     """Say whether this failure happened before a connection was made, so that the server cannot have acted."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
+        if isinstance(seen, AtRest | NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

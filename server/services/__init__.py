@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import BoundedSemaphore
-from typing import Literal, Protocol
+from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from server.auth import ExchangeLogin, TokenVault
 from server.auth.flow import CodeFlow
 from server.auth.identity import Claims, Verifier
 from server.c4c import C4C, DeepLinks
+from server.errors import Transient
 from server.mail import Capability, Mailbox, MessageHead
 from server.mail.smtp import Letter
 from server.services.lookup_cache import LookupCache
 from server.store import Connection, Principal as Principal, Provider as Provider, Store, Tenant as Tenant
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LARGE_AT_ONCE = 2
 TRIES_AT_ONCE = 3  # of mailboxes, or passwords, at servers that may let us wait: fewer than there are threads for requests
@@ -78,6 +83,41 @@ class Tries:
             self._under_way.discard(key)
 
 
+class Background:
+    """Threads for work that outlives its request. No tenant has more of them than its share, or one whose C4C answers nobody
+    would keep the others' people waiting. Thread-safe.
+    """
+
+    def __init__(self, executor: Executor, share: int) -> None:
+        self._executor, self._share = executor, share
+        self._lock = threading.Lock()
+        self._under_way: Counter[str] = Counter()
+
+    def submit(self, tenant_id: str, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> Future[T]:
+        """Raises: Transient, if the tenant's share is under way."""
+        with self._lock:
+            if self._under_way[tenant_id] >= self._share:
+                raise Transient("SAP Cloud for Customer is slow right now. Try again in a moment.", retry_after_s=1)
+            self._under_way[tenant_id] += 1
+        try:
+            future = self._executor.submit(work, *args, **options)
+        except RuntimeError:  # no thread can be had now, or no more
+            self._ended(tenant_id)
+            raise
+        future.add_done_callback(lambda _: self._ended(tenant_id))
+        return future
+
+    def _ended(self, tenant_id: str) -> None:
+        with self._lock:
+            self._under_way[tenant_id] -= 1
+            if not self._under_way[tenant_id]:
+                del self._under_way[tenant_id]
+
+    def shutdown(self) -> None:
+        """Wait for what is under way and end."""
+        self._executor.shutdown()
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """How people sign in elsewhere, and how a new key is tried before it is kept."""
@@ -108,7 +148,7 @@ class Deps:
     sleep: Callable[[float], None]
     limits: Limits
     cache: LookupCache
-    background: Executor  # carries work that outlives its request
+    background: Background
     mail_scopes: tuple[str, ...]
     doors: Doors
     read_open: Callable[[str, str, str], MessageHead]  # the message open in Gmail: its id, the person's token, the message's

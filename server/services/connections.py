@@ -199,6 +199,9 @@ def sidebar_seen(deps: Deps, principal: Principal) -> None:
     That is done beside the call that shows it, which waits for nobody who writes; what fails is done with the next one.
     """
 
+    def fails(error: Transient) -> None:
+        log.info("a first call is not noted yet", user=principal.user.id, reason=type(error).__name__)
+
     def note() -> None:
         try:
             connection = own_connection(deps, principal)
@@ -206,9 +209,12 @@ def sidebar_seen(deps: Deps, principal: Principal) -> None:
                 with deps.store.transaction() as tx:
                     tx.sidebar_seen(principal.user.id, deps.now())
         except Transient as error:
-            log.info("a first call is not noted yet", user=principal.user.id, reason=type(error).__name__)
+            fails(error)
 
-    deps.background.submit(note)
+    try:
+        deps.background.submit(principal.tenant.id, note)
+    except Transient as error:
+        fails(error)
 
 
 def trouble(deps: Deps, caller: Caller) -> str | None:

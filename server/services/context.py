@@ -269,15 +269,15 @@ def _ask(
                 learn_addresses(deps, principal, record.type, ((address, record.id) for address in record.addresses))
         return known
 
-    return in_time(deps, (cache_key, complete), ask, waited_s)
+    return in_time(deps, principal, (cache_key, complete), ask, waited_s)
 
 
-def in_time(deps: Deps, key: Hashable, ask: Callable[[], T], waited_s: float) -> T:
+def in_time(deps: Deps, principal: Principal, key: Hashable, ask: Callable[[], T], waited_s: float) -> T:
     """Ask C4C, but let the caller go after the deadline; the answer, which `ask` puts into the cache, waits for the next call.
 
     Raises: as `ask`; Transient.
     """
-    future = deps.cache.join(key, lambda: deps.background.submit(ask))
+    future = deps.cache.join(key, lambda: deps.background.submit(principal.tenant.id, ask))
     try:
         known: T = future.result(timeout=max(0.0, deps.limits.context_deadline_s - waited_s))
     except (FutureTimeout, CancelledError):

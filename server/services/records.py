@@ -89,7 +89,7 @@ def search(deps: Deps, principal: Principal, text: str, *, waited_s: float = 0.0
         return found
 
     kept = deps.cache.get(key)
-    return kept.value if kept is not None else in_time(deps, key, ask, waited_s)
+    return kept.value if kept is not None else in_time(deps, principal, key, ask, waited_s)
 
 
 def _words(text: str) -> list[str]:
@@ -155,7 +155,7 @@ def detail(deps: Deps, principal: Principal, ref: RecordRef, *, waited_s: float 
         return seen
 
     kept = deps.cache.get(key)
-    return kept.value if kept is not None else in_time(deps, key, ask, waited_s)
+    return kept.value if kept is not None else in_time(deps, principal, key, ask, waited_s)
 
 
 # Creating
@@ -198,7 +198,7 @@ def create(deps: Deps, principal: Principal, type: RecordType, values: Mapping[s
         remember_numbers(deps, principal, (made,))
         return made
 
-    future: Future[Record] = deps.cache.join(kept_as, lambda: deps.background.submit(make))
+    future: Future[Record] = deps.cache.join(kept_as, lambda: deps.background.submit(principal.tenant.id, make))
     try:
         return future.result(timeout=deps.limits.save_deadline_s)
     except (FutureTimeout, CancelledError):

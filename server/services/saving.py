@@ -316,8 +316,8 @@ def _is_gone(deps: Deps, principal: Principal, save: Save) -> bool:
     """Say whether the activity was deleted in C4C; while C4C does not answer, it is taken to be there."""
     if save.activity_id is None:
         return True
-    future = deps.background.submit(_has_activity, deps, principal, save, save.activity_id)
     try:
+        future = deps.background.submit(principal.tenant.id, _has_activity, deps, principal, save, save.activity_id)
         return not future.result(timeout=deps.limits.context_deadline_s)
     except (SsiError, FutureTimeout, CancelledError) as error:
         log.info("not checked whether the activity is still there", reason=type(error).__name__)
@@ -441,12 +441,13 @@ def _within_deadline(deps: Deps, request: SaveRequest, fence: int | None, materi
             deps.sleep(_POLL_S)
             waited += _POLL_S
     material = material.handed_over() if material else None
-    future = deps.background.submit(perform, deps, request.id, fence, material)
+    future = None
     try:
+        future = deps.background.submit(request.tenant_id, perform, deps, request.id, fence, material)
         future.result(timeout=max(0.0, deps.limits.save_deadline_s - waited))
-    except FutureTimeout:
+    except (FutureTimeout, Transient):  # `perform` raises none
         log.info("save goes on in the background", request=request.id)
-        if future.cancel():  # it had not begun; whoever is free may
+        if future is None or future.cancel():  # it had not begun; whoever is free may
             if material:
                 material.close()
             with deps.store.transaction() as tx:

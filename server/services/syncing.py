@@ -157,12 +157,13 @@ def _c4c(deps: Deps, principal: Principal) -> C4CState:
         with asking_c4c(principal):
             deps.c4c(principal).who_am_i()
 
-    future = deps.background.submit(copy_context().run, ask)
     try:
-        future.result(timeout=deps.limits.context_deadline_s)
-    except (FutureTimeout, CancelledError):
-        future.cancel()
-        return C4CState("away", "SAP Cloud for Customer is slow right now.")
+        future = deps.background.submit(principal.tenant.id, copy_context().run, ask)
+        try:
+            future.result(timeout=deps.limits.context_deadline_s)
+        except (FutureTimeout, CancelledError):
+            future.cancel()
+            return C4CState("away", "SAP Cloud for Customer is slow right now.")
     except Transient as error:
         return C4CState("away", str(error))
     except SsiError as error:

@@ -466,6 +466,31 @@ def test_no_more_calls_at_a_time_than_there_are_slots(tenant: Tenant, world: Wor
     assert all(end <= start + timedelta(milliseconds=2) for end, start in zip(ended, began[1:], strict=False))
 
 
+def test_who_waits_for_a_token_keeps_nobody_from_a_slot(tenant: Tenant, me: Person) -> None:
+    came, waits = threading.Event(), threading.Event()
+
+    def late() -> dict[str, str]:
+        came.set()
+        waits.wait(30)
+        raise Transient("The sign-in does not answer.")
+
+    slots = threading.BoundedSemaphore(1)
+    first, second = (
+        ODataClient(
+            tenant.gateway, tenant.url + SERVICE, authorize=one, slots=slots, needs_csrf=False, sleep=tenant.pauses.append
+        )
+        for one in (late, basic(me.user_id, me.password))
+    )
+    asked = tenant.pool.submit(first.ask, ONE_CONTACT)
+    assert came.wait(30)
+    try:
+        assert second.ask(ONE_CONTACT).rows
+    finally:
+        waits.set()
+    with pytest.raises(Transient):
+        asked.result(30)
+
+
 def test_time_that_c4c_measured_is_told(tenant: Tenant) -> None:
     reply = (200, {"c4c-odata-response-time": "2061 ms"}, body({"d": {"results": []}}))
     with answering(tenant, reply) as (client, _):

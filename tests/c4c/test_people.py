@@ -536,6 +536,16 @@ def test_a_lost_answer_to_a_change_is_unknown_and_reading_tells(c4c: C4C, world:
     assert reread(c4c, person).contact.surname == "Acted"
 
 
+@pytest.mark.parametrize("kind", ["html", "garbage"])
+def test_a_page_of_somebody_else_does_not_confirm_a_change(c4c: C4C, world: World, me: Colleague, kind: str) -> None:
+    """As a sign-in page of a proxy, or one that says that C4C is being maintained."""
+    person = made(c4c, me, ANN)
+    world.faults.append(Fault("c4c", kind, "PATCH"))
+    with pytest.raises(Unknown):
+        c4c.people.change(person, replace(ANN, surname="Changed"))
+    assert reread(c4c, person) == person
+
+
 def test_a_contacts_account_is_kept_changed_and_taken_away(c4c: C4C, world: World, me: Colleague) -> None:
     first, second = (made(c4c, me, Contact(company=f"Firm {n}"), "account") for n in range(2))
     person = made(c4c, me, ANN, account_id=first.human_id)

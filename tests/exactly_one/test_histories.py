@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from server import wiring
 from server.config import Settings
-from server.services import Deps, wishes
+from server.services import Background, Deps, wishes
 from server.web import create_app
 from server.worker import Dispatcher
 from simulator import demo
@@ -104,7 +104,7 @@ class Process:
         deps, crew = wiring.build(settings, now=now), Crew()
         deps.background.shutdown()
         patient = replace(deps.limits, context_deadline_s=PATIENCE_S, save_deadline_s=1.0)
-        deps = replace(deps, background=crew, sleep=lambda _: None, limits=patient)
+        deps = replace(deps, background=Background(crew, 16), sleep=lambda _: None, limits=patient)
         return cls(deps, crew, create_app(deps, wiring.face(settings)))
 
     def work(self) -> None:

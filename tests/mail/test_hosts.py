@@ -11,8 +11,11 @@ import requests
 from hypothesis import given, strategies as st
 
 from server.domain.hosts import Address, AllowList, is_exchange_online, is_public, server_url
-from server.errors import InvalidInput
-from server.mail.hosts import Guard, resolve, session
+from server.errors import InvalidInput, Transient
+from server.mail import hosts
+from server.mail.exchange.autodiscover import scheme
+from server.mail.hosts import AtRest, Guard, never_sent, resolve, session
+from server.transport import BREAKS_AFTER
 
 NOWHERE = [  # address by address, what no user-given name may lead to
     # this machine, and "this network"
@@ -308,6 +311,62 @@ def test_an_answer_that_was_cut_anywhere_is_none(tls: ssl.SSLContext, cut_server
     port = cut_server(WHOLE)
     whole = get(Guard(AllowList.of([f"127.0.0.1:{port}"]), ssl_context=tls), f"http://127.0.0.1:{port}/")
     assert whole.content == b"<a>hello</a>"
+
+
+def test_a_server_that_answers_nobody_is_left_alone_and_others_are_not(
+    tls: ssl.SSLContext, cut_server: Callable[[bytes], int]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        places = [f"127.0.0.1:{port}" for port in (silent.getsockname()[1], cut_server(WHOLE))]
+        url, whole = (f"http://{place}/" for place in places)
+        guard = Guard(AllowList.of(places), ssl_context=tls)
+        for _ in range(BREAKS_AFTER):
+            with session(guard, deadline_s=0.1, max_bytes=lambda: 10_000) as opened, pytest.raises(requests.Timeout):
+                opened.get(url)
+        silent.settimeout(0)
+        for _ in range(BREAKS_AFTER):
+            silent.accept()[0].close()
+        for _ in range(20):
+            with pytest.raises(AtRest) as refused:
+                get(guard, url)
+            assert never_sent(refused.value)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        assert get(guard, whole).content == b"<a>hello</a>"
+
+
+def test_what_somebody_types_keeps_nobody_from_a_server(tls: ssl.SSLContext) -> None:
+    """Or a stranger who knows a page there that never comes to an end could."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        guard = Guard(AllowList.of([place]), ssl_context=tls)
+        for _ in range(BREAKS_AFTER):
+            with pytest.raises(Transient):
+                scheme(guard, f"http://{place}/slow", deadline_s=0.1)
+        with session(guard, deadline_s=0.1, max_bytes=lambda: 10_000) as opened, pytest.raises(requests.Timeout):
+            opened.get(f"http://{place}/EWS/Exchange.asmx")
+        silent.settimeout(0)
+        for _ in range(BREAKS_AFTER + 1):
+            silent.accept()[0].close()
+
+
+def test_a_server_that_nobody_can_connect_to_is_left_alone(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "CONNECT_S", 0.05)
+    dialled = list[float]()
+
+    def dial(_: tuple[str, int], timeout_s: float) -> socket.socket:
+        dialled.append(timeout_s)
+        threading.Event().wait(timeout_s)
+        raise TimeoutError
+
+    place = "127.0.0.1:8443"
+    guard = Guard(AllowList.of([place]), ssl_context=tls, dial=dial)
+    for _ in range(BREAKS_AFTER):
+        with pytest.raises(requests.ConnectionError):
+            get(guard, f"http://{place}/")
+    with pytest.raises(AtRest):
+        get(guard, f"http://{place}/")
+    assert len(dialled) == BREAKS_AFTER
 
 
 def test_an_answer_that_is_too_large_is_dropped(tls: ssl.SSLContext, cut_server: Callable[[bytes], int]) -> None:

@@ -80,7 +80,7 @@ def scheme(guard: Guard, url: str, *, deadline_s: float = DEADLINE_S) -> Literal
 
     Raises: Rejected if it is no server that asks for one of these; Transient (code "certificate" for one that is not trusted).
     """
-    with hosts.session(guard, deadline_s=deadline_s, max_bytes=lambda: MAX_BYTES) as session:
+    with hosts.session(guard, deadline_s=deadline_s, max_bytes=lambda: MAX_BYTES, is_try=True) as session:
         session.auth = _no_auth
         try:
             reply = session.post(url, data=b"")  # as a call of EWS begins: nobody is signed in yet
@@ -142,7 +142,9 @@ class _Search:
             f"<AcceptableResponseSchema>{_RESPONSE}</AcceptableResponseSchema></Request></Autodiscover>"
         )
         headers = {"Content-Type": "text/xml; charset=utf-8", "X-AnchorMailbox": address}
-        with hosts.session(self._guard, deadline_s=self._deadline_s, max_bytes=lambda: MAX_BYTES, headers=headers) as session:
+        with hosts.session(
+            self._guard, deadline_s=self._deadline_s, max_bytes=lambda: MAX_BYTES, headers=headers, is_try=True
+        ) as session:
             session.auth = replace(self._get_login(), scheme=scheme).auth() if scheme else _no_auth
             try:
                 return session.post(url, data=body.encode())
