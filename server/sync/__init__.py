@@ -20,7 +20,7 @@ from server import logs
 from server.domain.marks import FolderId, MarkId, folder_names, names_for
 from server.domain.people import PersonType
 from server.domain.sentences import rejected
-from server.errors import Forbidden, NeedsReauth, NotFound, Rejected, SsiError, Transient
+from server.errors import Forbidden, NeedsReauth, NotFound, RateLimited, Rejected, SsiError, Transient
 from server.mail import Mailbox, MessageChange
 from server.services import Deps, Principal, issues, notices, syncing
 from server.services.connections import C4C_USER, asking_c4c, asking_mailbox, own_connection
@@ -233,7 +233,8 @@ def _fail(deps: Deps, sync: MailboxSync, error: SsiError) -> None:
         longer = RETRY_S * 2 ** min(failures - 1, 10) * random.uniform(0.8, 1.2)  # noqa: S311 - nobody gains by guessing it
         pause = min(interval, longer)
         rested_at = now + timedelta(seconds=error.retry_after_s or 0.0)
-        state, due = "queued", max(now + timedelta(seconds=pause), rested_at)
+        begins = rested_at if isinstance(error, RateLimited) else now  # its owner's clicks come first when the rest is over
+        state, due = "queued", max(begins + timedelta(seconds=pause), rested_at)
     elif not isinstance(error, NeedsReauth) and not is_shut_out and principal is not None and sync.attempts < GIVE_UP:
         due = now + timedelta(seconds=interval)
     values = syncing.reason_kept(deps, sync, error) | ({"checked_at": None} if isinstance(error, NotFound | Forbidden) else {})

@@ -118,7 +118,7 @@ def test_a_save_answers_in_time_although_the_mailbox_asks_for_pauses(house: Hous
     assert took < process.deps.limits.save_deadline_s
     process.tells(item, answer, FILES, links)
     house.lift()
-    house.forward(20)
+    house.forward(40)  # a mailbox that refused four times in a row rests for half a minute
     process.work()
     process.holds_once(item, FILES, links)
     tally.save(item)

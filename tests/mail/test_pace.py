@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -87,3 +88,72 @@ def test_no_pause_lasts_longer_than_an_hour(pace: Pace, clock: Clock) -> None:
     clock.now += 3599
     with pace:  # waits out the last second
         assert clock.now == 1000 + 3600
+
+
+def refuse(pace: Pace, *, asked_s: float | None = None) -> float:
+    """Let the provider refuse one request; return for how long nobody asks then."""
+    with pytest.raises(RateLimited) as caught, pace:
+        raise RateLimited("Too many requests.", retry_after_s=asked_s)
+    assert caught.value.retry_after_s is not None
+    return caught.value.retry_after_s
+
+
+def test_who_is_refused_again_and_again_asks_ever_more_rarely_until_there_is_an_answer(pace: Pace, clock: Clock) -> None:
+    rests = []
+    for _ in range(8):
+        rests.append(refuse(pace))
+        clock.now += rests[-1]
+    assert rests == [0.5, 1, 2, 30, 60, 120, 120, 120]
+    with pace:
+        pass
+    assert refuse(pace) == 0.5
+
+
+def test_a_provider_that_names_a_longer_pause_gets_it(pace: Pace, clock: Clock) -> None:
+    assert refuse(pace, asked_s=300) == 300
+    with pytest.raises(RateLimited), pace:
+        pass
+    clock.now += 300
+    assert refuse(pace, asked_s=0.1) == 1
+
+
+def test_requests_that_were_refused_together_count_once(clock: Clock) -> None:
+    pace, both_sent = Pace(2, clock=clock, sleep=clock.sleep), threading.Barrier(2)
+
+    def ask(_: int) -> None:
+        with suppress(RateLimited), pace:
+            both_sent.wait(10)
+            raise RateLimited("Too many requests.")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(ask, range(2)))
+    clock.now += 0.5
+    assert refuse(pace) == 1
+
+
+def test_after_a_refusal_one_asks_at_a_time_until_there_is_an_answer(pace: Pace, clock: Clock) -> None:
+    refuse(pace)
+    clock.now += 1
+    asks, may_answer, inside = threading.Event(), threading.Event(), []
+
+    def find_out() -> None:
+        with pace:
+            inside.append("first")
+            asks.set()
+            may_answer.wait(10)
+            inside.append("answered")
+
+    def ask() -> None:
+        with pace:
+            inside.append("second")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(find_out)
+        assert asks.wait(10)
+        second = pool.submit(ask)
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        may_answer.set()
+        first.result(10)
+        second.result(10)
+    assert inside == ["first", "answered", "second"]

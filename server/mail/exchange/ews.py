@@ -24,7 +24,7 @@ from exchangelib import UTC as EWS_UTC
 from exchangelib.account import Account, Identity
 from exchangelib.configuration import Configuration
 from exchangelib.credentials import DELEGATE, IMPERSONATION
-from exchangelib.errors import ErrorBatchProcessingStopped, EWSError, SessionPoolMinSizeReached
+from exchangelib.errors import ErrorBatchProcessingStopped, ErrorServerBusy, EWSError, SessionPoolMinSizeReached
 from exchangelib.protocol import FailFast, Protocol
 from exchangelib.services.common import EWSAccountService
 from exchangelib.transport import NOAUTH
@@ -34,7 +34,7 @@ from requests.auth import HTTPBasicAuth
 from requests_ntlm import HttpNtlmAuth
 from requests_ntlm.requests_ntlm import _get_certificate_hash
 
-from server.errors import NotFound, Rejected, SsiError, Transient, Unknown
+from server.errors import NotFound, RateLimited, Rejected, SsiError, Transient, Unknown
 from server.mail import hosts
 from server.mail.exchange.failures import (
     FAILURES,
@@ -373,15 +373,22 @@ class Client:
         name = etree.QName(operation).localname
         waited, was_repeated = 0.0, False
         for attempt in range(1, ATTEMPTS + 1):
+            failure: SsiError
+            begun = 0.0
             try:
-                with self._in_flight:
+                with self._in_flight, _refusals_told(changes=changes):
                     if changes:
                         ask_first()
                     begun = time.monotonic()
                     found = list(_with_reasons(_Operation(self._account, name).messages(operation)))
-                if (fatal := failure_of(found)) is not None:
+                    fatal = failure_of(found)
+                    if isinstance(fatal, ErrorServerBusy):
+                        raise fatal
+                if fatal is not None:
                     raise fatal
                 break
+            except RateLimited as error:  # or nothing was sent, since the pause after an earlier answer is not over
+                failure, repeats, waits = error, False, True
             except FAILURES as error:
                 failure = translated(error, changes=changes)
                 if changes and was_unread(error, time.monotonic() - begun):
@@ -400,6 +407,18 @@ class Client:
         if not found:
             raise unintelligible(changes=changes)
         return found
+
+
+@contextmanager
+def _refusals_told(*, changes: bool) -> Iterator[None]:
+    """Raises: RateLimited where the server asked for a pause, so that whoever counts the requests in flight hears of it."""
+    try:
+        yield
+    except FAILURES as error:
+        failure = translated(error, changes=changes)
+        if isinstance(failure, RateLimited):
+            raise failure from error
+        raise
 
 
 def _portions(parts: Sequence[Raw], numbers: list[int]) -> Iterator[list[int]]:

@@ -194,31 +194,38 @@ class Calls:
         if wait:
             self._sleep(wait)
         headers = {"Authorization": f"Bearer {self._get_token()}"}
+        try:
+            with self._in_flight:
+                replies = self._answered(calls, headers, max_bytes)
+                _raise_if_refused(replies, calls[0].peer)
+        except RateLimited as error:  # or nothing was sent, since the pause after an earlier answer is not over
+            rest = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+            return [Reply(429, httpx.Headers(rest), b"", 0.0)] * len(calls)
+        return replies
+
+    def _answered(self, calls: Sequence[Call], headers: Mapping[str, str], max_bytes: int) -> list[Reply]:
         if len(calls) == 1:
             (call,) = calls
             content = None if call.body is None else call.body.encode()
-            headers |= {"Content-Type": "application/json"} if content is not None else {}
-            with self._in_flight:
-                reply = self._gateway.send(
-                    call.method,
-                    call.url,
-                    headers=headers,
-                    content=content,
-                    max_bytes=max_bytes,
-                    may_repeat=call.method == "GET",
-                )
-            return [reply]
-        headers["Content-Type"] = f"multipart/mixed; boundary={_BOUNDARY}"
-        with self._in_flight:
+            kind = {"Content-Type": "application/json"} if content is not None else {}
             reply = self._gateway.send(
-                "POST",
-                self._url + _BATCH_PATHS[calls[0].api],
-                headers=headers,
-                content=_batch(calls),
-                max_bytes=MAX_JSON,
-                is_write=False,
-                may_repeat=True,
+                call.method,
+                call.url,
+                headers={**headers, **kind},
+                content=content,
+                max_bytes=max_bytes,
+                may_repeat=call.method == "GET",
             )
+            return [reply]
+        reply = self._gateway.send(
+            "POST",
+            self._url + _BATCH_PATHS[calls[0].api],
+            headers={**headers, "Content-Type": f"multipart/mixed; boundary={_BOUNDARY}"},
+            content=_batch(calls),
+            max_bytes=MAX_JSON,
+            is_write=False,
+            may_repeat=True,
+        )
         return _parts(reply, calls) if reply.is_success else [reply] * len(calls)
 
 
@@ -274,9 +281,20 @@ class Refusal(Exception):
         self.contacts = contacts
 
 
+def _raise_if_refused(replies: Sequence[Reply], peer: str) -> None:
+    """Raises: RateLimited if the service asked for a pause and did nothing at all."""
+    if all(_is_refusal(reply) for reply in replies):
+        asked = [reply.retry_after_s for reply in replies]
+        raise RateLimited(f"{peer} asked for a pause.", retry_after_s=max((s for s in asked if s is not None), default=None))
+
+
+def _is_refusal(reply: Reply) -> bool:
+    return reply.status == 429 or (reply.status == 403 and _reason(reply) in _TOO_FAST)
+
+
 def _is_busy(reply: Reply, call: Call) -> bool:
     if reply.status == 403:
-        return _reason(reply) in _TOO_FAST
+        return _is_refusal(reply)
     if reply.status == 409:  # contacts: somebody else writes to the same account at this moment
         return _reason(reply) == "ABORTED"
     return reply.status in (429, 503) or (not call.changes and reply.status in (500, 502, 504))

@@ -21,7 +21,18 @@ from urllib.parse import quote
 
 import httpx
 
-from server.errors import AlreadyExists, Conflict, Forbidden, NeedsReauth, NotFound, Rejected, SsiError, Transient, Unknown
+from server.errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    NeedsReauth,
+    NotFound,
+    RateLimited,
+    Rejected,
+    SsiError,
+    Transient,
+    Unknown,
+)
 from server.transport import Gateway, Reply, raise_for_busy
 
 PEER = "Microsoft 365"
@@ -218,10 +229,16 @@ class Calls:
                     is_write=changes,
                     may_repeat=not changes,
                 )
+                answer = Answer(reply.status, reply.headers, reply.content)
+                is_packed = answer.is_success and len(calls) > 1
+                answers = _parts(answer, len(calls)) if is_packed else [answer] * len(calls)
+                _raise_if_refused(answers)
+        except RateLimited as error:  # or nothing was sent, since the pause after an earlier answer is not over
+            rest = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+            return [Answer(429, httpx.Headers(rest))] * len(calls)
         except Unknown as error:
             return [Answer(_LOST, httpx.Headers(), error=error)] * len(calls)
-        answer = Answer(reply.status, reply.headers, reply.content)
-        return _parts(answer, len(calls)) if answer.is_success and len(calls) > 1 else [answer] * len(calls)
+        return answers
 
 
 def _query(query: Mapping[str, str]) -> str:
@@ -251,6 +268,13 @@ def _parts(answer: Answer, count: int) -> list[Answer]:
             headers = {str(name): str(value) for name, value in (one.get("headers") or {}).items()}
             found[str(one.get("id"))] = Answer(one["status"], httpx.Headers(headers), part=one.get("body"))
     return [found.get(str(number), Answer(_LOST, httpx.Headers())) for number in range(count)]
+
+
+def _raise_if_refused(answers: Sequence[Answer]) -> None:
+    """Raises: RateLimited if the service asked for a pause and did nothing at all."""
+    if all(answer.status == 429 for answer in answers):
+        asked = [answer.reply.retry_after_s for answer in answers]
+        raise RateLimited(f"{PEER} asked for a pause.", retry_after_s=max((s for s in asked if s is not None), default=None))
 
 
 def _is_busy(answer: Answer, call: Call) -> bool:
