@@ -65,7 +65,7 @@ class PersonShape:
     @property
     def select(self) -> tuple[str, ...]:
         own = (self.human_id, self.owner, self.status, *self.plain.values(), *self.address.select, *self.more)
-        return ("ObjectID", "EntityLastChangedOn", *own)
+        return ("ObjectID", "EntityLastChangedOn", "CreationOn", *own)
 
 
 _NAMES = {"given_name": "FirstName", "surname": "LastName"}
@@ -122,6 +122,7 @@ def person(type: PersonType, row: Mapping[str, Any]) -> Person:
         owner_id=as_text(row.get(shape.owner)),
         contact=_contact(type, row),
         account_id=human_id(row.get("AccountID")) if type == "contact" else "",
+        created_at=as_time(row.get("CreationOn")),
     )
 
 

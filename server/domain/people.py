@@ -27,6 +27,7 @@ class Person:
     owner_id: str  # employee id of who is responsible, "" if nobody
     contact: Contact
     account_id: str = ""  # human id of a contact's main account
+    created_at: datetime | None = None  # aware UTC: CreationOn
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,16 +54,21 @@ def _guarded(run: Run, writer: Writer, tasks: Sequence[Task], linked: int) -> Se
     if not tasks:
         return []
     guard = Guard(run.profile.guard_items, run.profile.guard_share, linked)
-    unasked = [task for task in tasks if sync.allowed_at is None or task.link.code != "guard"]  # a yes is one to what was held
+    unasked = [task for task in tasks if task.link.code != "guard"]
+    if sync.allowed_at is None:  # a yes is one to what was held; until then that is no matter of how much of it comes again
+        waits = {task.link.id for task in tasks if task.link.code == "guard" and (_risks_items(task) or _risks_records(task))}
+        writer.waiting += len(waits)
+        tasks = [task for task in tasks if task.link.id not in waits]
     risky = {"mailbox": [t for t in unasked if _risks_items(t)], "c4c": [t for t in unasked if _risks_records(t)]}
-    stopped = {side: some for side, some in risky.items() if guard.holds(len(some))}
+    stopped = {side: some for side, some in risky.items() if some and guard.holds(run.risked[side] + len(some))}
+    run.risked.update({side: len(some) for side, some in risky.items() if side not in stopped})
     if not stopped:
         return tasks
     held = {task.link.id: task for some in stopped.values() for task in some}
     run.counts["held_back"] += len(held)
     writer.waiting += len(held)
-    items, records = (len(stopped.get(side, ())) for side in ("mailbox", "c4c"))
-    cause = because("guard", items=items, records=records, linked=guard.linked)
+    run.held.update({side: len(some) for side, some in stopped.items()})
+    cause = because("guard", items=run.held["mailbox"], records=run.held["c4c"], linked=guard.linked)
     run.tell(issues.Finding("mailbox", GUARD_KEY, "guard", cause, choices=issues.GUARD))
     run.keep([replace(task.link, state="linked", code="guard") for task in held.values()])
     return [task for task in tasks if task.link.id not in held]
@@ -75,7 +80,8 @@ def remove_doubles(run: Run, writer: Writer, doubles: Sequence[Told], *, linked:
     Others may be what their owner restored, with more in them than is mirrored. They stay, are not mirrored, and are told.
     """
     late = {told.item.ref: told.item for told in doubles if run.sync.fence - made_by(told.item) <= LATE}
-    if not Guard(run.profile.guard_items, run.profile.guard_share, linked).holds(len(late)):
+    if not Guard(run.profile.guard_items, run.profile.guard_share, linked).holds(run.risked["mailbox"] + len(late)):
+        run.risked["mailbox"] += len(late)
         writer.remove_doubles(late.values())
         doubles = [told for told in doubles if told.item.ref not in late]
     if not doubles:

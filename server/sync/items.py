@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from server import logs
 from server.domain.marks import MarkId, mark_of
 from server.domain.people import PersonType
-from server.errors import Conflict, CursorExpired, NotFound
+from server.domain.sentences import cause_of
+from server.errors import Conflict, CursorExpired, NotFound, Rejected
 from server.mail import Changes, ContactItem, Gone, MessageChange
+from server.services import issues
 from server.store import Link
 from server.sync.mapping import Base, base, fields, read_base, values
 from server.sync.plan import Seen
 from server.sync.run import FOLDER_OF, NAME_SEPARATOR, Run
+from server.sync.writing import shown
 
 ASKING: tuple[MarkId, ...] = ("share", "account", "individual_customer")
 """Marks with which a contact of the owner's own folder asks to be mirrored."""
@@ -140,8 +144,9 @@ class Items:
         if type is None:
             return None
         if type != lies_in and not self._dry and (lies_in is not None or self._may_upload(type)):
-            item = self._moved(item, type)
-            if item.folder not in self._type_of:
+            moved = self._moved(item, type)
+            item, type = (moved, type) if moved is not None else (item, lies_in)
+            if type is None or item.folder not in self._type_of:
                 return None
         self.gone.pop(item.ref, None)
         if link is None:
@@ -241,11 +246,24 @@ class Items:
         asked: tuple[Literal["account", "individual_customer"], ...] = ("account", "individual_customer")
         return next((type for type in asked if self._run.names.get(type, "").casefold() in carried), None)
 
-    def _moved(self, item: ContactItem, type: PersonType) -> ContactItem:
+    def _moved(self, item: ContactItem, type: PersonType) -> ContactItem | None:
+        """Return a contact as it is in the folder of a type; None if it may not go there, which is told."""
+        run, key = self._run, issues.key_of(type, f"move:{item.ref}")
         try:
-            moved = self._run.mailbox.move_contact(item.ref, self._run.folders[FOLDER_OF[type]], etag=item.etag)
+            moved = run.mailbox.move_contact(item.ref, run.folders[FOLDER_OF[type]], etag=item.etag)
         except (Conflict, NotFound):  # it comes again, as it is then
             return item
+        except Rejected as error:
+            cause = cause_of(error)
+            run.tell(
+                issues.Finding(
+                    type, key, "rejected", cause, name=shown(item.contact), item_ref=item.ref, choices=(issues.DISMISS,)
+                )
+            )
+            with suppress(NotFound, Conflict, Rejected):
+                run.mailbox.set_contact_mark(item.ref, "error", reason=run.say(cause), names=run.names)
+            return None
+        run.mend(key)
         self.has_moved = True
         return moved
 

@@ -108,6 +108,10 @@ class Base:
     def get(self, name: str) -> str | None:
         return self.hashes.get(name)
 
+    def has(self, name: str) -> bool:
+        """Say whether the field had a value."""
+        return self.hashes.get(name, _EMPTY) != _EMPTY
+
     def fits(self, other: Base) -> bool:
         """Say whether no field has one value here and another there."""
         known = [(mine, other.hashes.get(name, _EMPTY)) for name, mine in self.hashes.items()]
@@ -129,6 +133,33 @@ def read_base(text: str) -> Base:
     parts = [text[at : at + _LENGTH] for at in range(len(_VERSION), len(text), _LENGTH)]
     known = {name: part for name, part in zip(SLOTS, parts[1:], strict=True) if part != _UNKNOWN}
     return Base(parts[0], known)
+
+
+def as_made(type: PersonType, sent: Base, present: Base) -> Base:
+    """Return the base of a record that was made of a contact as `sent`, of which only the `present` one is known.
+
+    All that differs was changed since, but a contact's company: the record has none if there is no such account.
+    """
+    kept = ("company",) if type == "contact" else ()
+    return Base(sent.likeness, {**sent.hashes, **{name: text for name in kept if (text := present.get(name)) is not None}})
+
+
+def is_akin(sent: Base, present: Base) -> bool:
+    """Say whether a record may be what was made of a contact as `sent`, though somebody changed it since: the surname or the
+    address is the same, and something else, too, if more was sent.
+    """
+    filled = {name for name, text in sent.hashes.items() if text != _EMPTY and name not in DOWN}
+    same = {name for name in filled if present.get(name) == sent.get(name)}
+    return bool(same & {"surname", "email"}) and len(same) >= min(2, len(filled))
+
+
+def as_written(sent: Base, present: Base) -> Base:
+    """Return the base of a contact that was created as `sent`, of which only the `present` one is known.
+
+    All that differs was changed since, but for what it lacks: not every mailbox takes every field.
+    """
+    kept = {name: text for name, text in present.hashes.items() if text == _EMPTY or name in DOWN}
+    return Base(present.likeness, {**present.hashes, **sent.hashes, **kept})
 
 
 def _hash(hasher: Hasher, name: str, value: str) -> str:

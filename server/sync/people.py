@@ -24,13 +24,13 @@ from server.services import issues
 from server.services.connections import asking_c4c
 from server.store import Link, new_id
 from server.sync.applying import GUARD_KEY, apply, remove_doubles, spoken
-from server.sync.items import UNPAIRED, Items, Told, link_id
+from server.sync.items import UNPAIRED, Items, Told
 from server.sync.mapping import Base, base, fields, read_base, values
 from server.sync.plan import GONE, Policy, Seen, View, plan
-from server.sync.run import FOLDER_OF, Run
+from server.sync.run import OVERLAP, Run
+from server.sync.unsettled import Unsettled
 from server.sync.writing import Task, Writer, shown
 
-OVERLAP = timedelta(minutes=5)  # between C4C's clock and the times of its rows (architecture section 7, Time)
 SETTLED = timedelta(minutes=15)  # no row that is so old gets a younger neighbour before it
 SWEEP_EVERY = timedelta(hours=24)
 WAITING = ("again", "guard")
@@ -71,7 +71,15 @@ class Mirror:
         self._dormant: dict[tuple[PersonType, str], list[Link]] | None = None
         self._tasks: list[Task] = []
         self._planned: dict[str, ContactItem | View] = {}  # link's id -> its contact, as far as it was told
-        self._unsure: dict[str, tuple[Link, ContactItem]] = {}  # creates that are not found, by the link's id
+        self._unsettled = Unsettled(
+            run,
+            self.items,
+            self.writer,
+            plan=self._plan,
+            read=self._read,
+            base_of=lambda one: self._seen_person(one).now,
+            dry=dry,
+        )
         self._counted: Counter[PersonType] | None = None
         self._left_out: Counter[PersonType] = Counter()
         self.listed: set[PersonType] = set()  # types that C4C told from the beginning
@@ -103,66 +111,10 @@ class Mirror:
         sent, again, refused = ([link for link in links if link.type not in self._hidden] for links in (sent, again, refused))
         self._leave_hidden()
         self._ask_again([link for link in again if link.code == "guard"])
-        self._settle_items([link for link in sent if link.state == "creating_item" and link.sent_at is not None])
-        self._settle_records([link for link in sent if link.state == "creating_record"])
+        self._unsettled.settle_items([link for link in sent if link.state == "creating_item" and link.sent_at is not None])
+        self._unsettled.settle_records([link for link in sent if link.state == "creating_record"])
         self._reread([link for link in again if link.state == "linked"])
         self._retry(refused)
-
-    def _settle_items(self, sent: Sequence[Link]) -> None:
-        run = self._run
-        by_link: dict[str, list[ContactItem]] = defaultdict(list)
-        for told in self.items.told.values():
-            by_link[link_id(told.item)].append(told.item)
-        found, people = list[Link](), self._read(sent)
-        to_create: dict[PersonType, list[tuple[Link, Person]]] = defaultdict(list)
-        gone: list[str] = []
-        for link in sent:
-            folder, person = run.folders[FOLDER_OF[link.type]], people.get((link.type, str(link.record_id)))
-            several = sorted(by_link.get(link.id, []), key=lambda one: one.link != link.item_name)
-            item = several.pop(0) if several else run.mailbox.find_contact(folder, link.item_name)
-            if item is not None:
-                self.items.told.pop(item.ref, None)
-                code = "" if person is not None else "again"
-                found.append(self.writer.with_item(replace(link, state="linked", code=code, sent_at=None), item))
-                for other in several:
-                    self.items.take_besides(other, found[-1])
-            elif link.sent_at is not None and run.deps.now() - link.sent_at < self._patience:
-                self.writer.unsettled += 1
-            elif person is None or person.is_obsolete:
-                gone.append(link.id)
-            else:
-                to_create[link.type].append((link, person))
-        if found or gone:
-            run.keep(found, drop=gone)
-        for new in to_create.values():
-            self.writer.create_items(new)
-
-    def _settle_records(self, sent: Sequence[Link]) -> None:
-        run = self._run
-        adopted: list[tuple[Link, ContactItem, Person]] = []
-        besides = self._linked_records() if sent else set()
-        for link in sent:
-            told = self.items.told.pop(str(link.item_ref), None)
-            item = told.item if told is not None else self.items.read(str(link.item_ref))
-            if item is None:  # deleted before we knew what became of its record: should there be one, it is not brought back
-                run.mend(issues.key_of(link.type, link.id))
-                run.keep(
-                    [replace(link, state="ignored", code="deleted", item_ref=None, item_etag="", record_base=link.item_base)]
-                )
-                continue
-            person = self.writer.find_record(link, item, besides)
-            if person is not None:
-                adopted.append((link, item, person))
-                besides.add(person.id)  # of two equal contacts, each has its own
-            elif link.sent_at is not None and run.deps.now() - link.sent_at < self._patience:
-                self.writer.unsettled += 1
-            else:  # it is created unless C4C tells of it yet: a contact that was changed since is not found
-                self._unsure[link.id] = (link, item)
-        self.writer.adopt_records(adopted)
-
-    def _linked_records(self) -> set[str]:
-        with self._run.deps.store.transaction(reading=True) as tx:
-            return {link.record_id for link in tx.links(self._run.connection.id) if link.record_id}
 
     def _reread(self, links: Sequence[Link]) -> None:
         """Plan links again of which it is not known what they hold by now."""
@@ -205,10 +157,6 @@ class Mirror:
         for new in to_create.values():
             self.writer.create_items(new)
 
-    @property
-    def _patience(self) -> timedelta:
-        return timedelta(seconds=self._run.deps.limits.unknown_settle_s)
-
     def _read(self, links: Sequence[Link]) -> dict[tuple[PersonType, str], Person]:
         """Read the records of these links, with their private address where that is mirrored."""
         wanted = [(link.type, link.record_id) for link in links if link.record_id]
@@ -242,7 +190,7 @@ class Mirror:
         """
         self.items.leave(self._hidden)
         self._tasks = [task for task in self._tasks if task.link.type not in self._hidden]
-        self._unsure = {id: (link, item) for id, (link, item) in self._unsure.items() if link.type not in self._hidden}
+        self._unsettled.leave(self._hidden)
 
     def _tell_hidden(self, asked: Set[PersonType]) -> None:
         run = self._run
@@ -290,7 +238,7 @@ class Mirror:
                 to_fill += [(link, person)] if link.sent_at is None and not person.is_obsolete else []
             elif link is not None:
                 self._take_person(link, person)
-            elif not person.is_obsolete and not self._adopted(person, policy):
+            elif not self._unsettled.claims(person) and not person.is_obsolete and not self._adopted(person, policy):
                 new.append(person)
         if not self._dry:
             self.writer.create_items(to_fill)
@@ -326,16 +274,6 @@ class Mirror:
             link = self._run.new_link(policy.type, new_id(), state="linked", origin="mailbox", record_id=person.id)
             self._plan(replace(link, item_ref=told.item.ref, folder=told.item.folder), told.item, person)
             return True
-        for link, item in self._unsure.values():
-            if link.type == policy.type and read_base(link.item_base).likeness == like:
-                del self._unsure[link.id]
-                self._plan(replace(link, state="linked", record_id=person.id, record_base=now.text, sent_at=None), item, person)
-                return True
-        deleted = [link for link in self._sleeping().get((policy.type, like), []) if not link.item_ref and not link.record_id]
-        if deleted and not self._dry:
-            self._sleeping()[policy.type, like].remove(deleted[0])
-            self._run.keep([replace(deleted[0], record_id=person.id)])
-            return True
         sleeping = [link for link in self._sleeping().get((policy.type, like), []) if link.item_ref and not link.record_id]
         could = [link for link in sleeping if link.code in ADOPTABLE and link.item_ref not in self.items.gone]
         held = _fitting(could, now, lambda one: read_base(one.item_base))
@@ -355,9 +293,8 @@ class Mirror:
             self._dormant = defaultdict(list)
             with self._run.deps.store.transaction(reading=True) as tx:
                 for link in tx.links_in_state(self._run.connection.id, "held", "ignored"):
-                    self._dormant[link.type, read_base(link.item_base if link.item_ref else link.record_base).likeness].append(
-                        link
-                    )
+                    likeness = read_base(link.item_base if link.item_ref else link.record_base).likeness
+                    self._dormant[link.type, likeness].append(link)
         return self._dormant
 
     def _create_items(self, policy: Policy, people: Sequence[Person]) -> None:
@@ -453,17 +390,20 @@ class Mirror:
 
     def _take_lost(self, policy: Policy, links: Sequence[Link]) -> None:
         """Read records that are not where they were expected: who is another's now, or gone, leaves; others stay."""
-        people = self._read(links)
-        unmade = [link.id for link in links if link.state == "creating_item" and (link.type, str(link.record_id)) not in people]
-        if unmade and not self._dry:
-            self._run.keep(drop=unmade)
+        people, unmade = self._read(links), list[str]()
+        to_fill: list[tuple[Link, Person]] = []  # a folder that was made anew
         for link in links:
-            if link.state == "creating_item":
-                continue
             person = people.get((link.type, str(link.record_id)))
+            is_there = person is not None and not person.is_obsolete
             is_ours = person is not None and policy.filter == "mine" and person.owner_id == self._run.employee_id
-            is_seen = person is not None and not person.is_obsolete and (policy.filter == "all" or is_ours)
-            if is_seen or link.id in self._planned or (link.origin == "mailbox" and person and not person.is_obsolete):
+            stays = is_there and (policy.filter == "all" or is_ours or link.origin == "mailbox")
+            if link.state == "creating_item":
+                if person is None:
+                    unmade.append(link.id)
+                elif stays and link.sent_at is None:
+                    to_fill.append((link, person))
+                continue
+            if stays or link.id in self._planned:
                 continue
             told = self.items.told_of(link)
             if told is not None:
@@ -471,6 +411,10 @@ class Mirror:
                 link = told.link or link
             item = told.item if told is not None else GONE if self.items.gone.pop(str(link.item_ref), None) else None
             self._plan(link, item, GONE)
+        if not self._dry:
+            if unmade:
+                self._run.keep(drop=unmade)
+            self.writer.create_items(to_fill)
 
     # --- planning ---
 
@@ -489,9 +433,8 @@ class Mirror:
             if told.link is None or not told.link.record_id:
                 self._plan_new(told, new, quiet)
         self.items.told.clear()
-        unsure, self._unsure = self._unsure, {}
         if not self._dry:
-            self.writer.create_records([*unsure.values(), *new])
+            self.writer.create_records([*self._unsettled.take(), *new])
             if quiet:
                 self._run.keep(quiet)
 
@@ -561,7 +504,7 @@ class Mirror:
                 )
             )
             if self.items.is_asked_for(item):
-                link = self.writer.marked(link, None)
+                self.writer.mark(link, None)
         return link
 
     def _plan(self, link: Link, item: ContactItem | View, person: Person | View) -> None:

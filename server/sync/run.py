@@ -28,6 +28,7 @@ from server.sync.mapping import Hasher
 TOLD_EVERY_S = 2.0  # progress
 TRUSTED = 4  # part of a lease: so long after it was renewed nobody is asked whether it is still ours
 NAME_SEPARATOR = "-"
+OVERLAP = timedelta(minutes=5)  # between C4C's clock, or the times of its rows, and ours (architecture section 7, Time)
 
 FOLDER_OF: Mapping[PersonType, FolderId] = {
     "contact": "contacts",
@@ -50,6 +51,8 @@ class Run:
     folders: Mapping[FolderId, str] = field(default_factory=dict)  # refs
     employee_id: str = ""  # of the person, in C4C
     counts: Counter[str] = field(default_factory=Counter)  # what was done, by name
+    risked: Counter[str] = field(default_factory=Counter)  # what the guard let through unasked, by side
+    held: Counter[str] = field(default_factory=Counter)  # what it holds back, by side
     profile: Profile = field(init=False)
     _hasher: Hasher | None = None
     _findings: list[issues.Finding] = field(default_factory=list)

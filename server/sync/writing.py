@@ -8,6 +8,7 @@ what it refuses leaves the contact as it was, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from server.mail import ContactEdit, ContactItem, NewContact
 from server.services import issues
 from server.services.connections import C4C_USER, asking_c4c
 from server.store import LeaseLost, Link
-from server.sync.mapping import Values, base, fields, values, with_values
+from server.sync.mapping import DOWN, NOTHING, Base, Values, as_made, base, fields, read_base, values, with_values
 from server.sync.plan import Action, Merge
 from server.sync.run import FOLDER_OF, Run
 from server.transport import asking_first, unasked
@@ -96,12 +97,21 @@ class Writer:
             begun: dict[str, Any] = {"state": "creating_record", "sent_at": self._run.deps.now(), "record_id": None, "code": ""}
             sent = [(replace(self.with_item(link, item), **begun), item) for link, item in chunk]
             self._run.keep([link for link, _ in sent])
-            made = [(link, item, self._create_record(link, item)) for link, item in sent]
+            made: list[tuple[Link, ContactItem, Person | SsiError]] = []
+            stopped: SsiError | None = None
+            for link, item in sent:
+                try:
+                    made.append((link, item, self._create_record(link, item)))
+                except SsiError as error:
+                    stopped = error
+                    break
             try:
                 self._settle_records(made, tried={link.id for link, _ in chunk if link.sent_at is not None})
             except LeaseLost:
                 self._take_back({link.id: person for link, _, person in made if isinstance(person, Person)})
                 raise
+            if stopped is not None:
+                raise stopped
 
     def find_record(self, link: Link, item: ContactItem, besides: Set[str]) -> Person | None:
         """Return what a create made whose outcome is not known; none of `besides`, which are others'."""
@@ -127,12 +137,29 @@ class Writer:
                     log.warning("a double of our own stays", record=person.id, reason=type(error).__name__)
 
     def adopt_records(self, found: Sequence[tuple[Link, ContactItem, Person]]) -> None:
-        self._settle_records(found)
+        """Link what creates made whose outcome was not known; what changed on either side since waits for the next session."""
+        self._settle_records(found, sent={link.id: read_base(link.item_base) for link, _, _ in found})
 
-    def _settle_records(self, made: Sequence[tuple[Link, ContactItem, Person | SsiError]], tried: Set[str] = frozenset()) -> None:
+    def _since(self, link: Link, sent: Base) -> Link:
+        """Return the link of a create that is found, so that what differs counts as changed since it was sent."""
+        here, there = read_base(link.item_base), read_base(link.record_base)
+        made = as_made(link.type, sent, there)
+        changed = {name for name in sent.hashes if here.get(name) != sent.get(name) or there.get(name) != made.get(name)}
+        if all(here.get(name) == there.get(name) for name in changed - DOWN):
+            return link
+        return self._again(replace(link, item_base=sent.text, record_base=made.text))
+
+    def _settle_records(
+        self,
+        made: Sequence[tuple[Link, ContactItem, Person | SsiError]],
+        *,
+        tried: Set[str] = frozenset(),
+        sent: Mapping[str, Base] = {},
+    ) -> None:
         """Keep what became of creates in C4C; what the contact lacks and C4C made of the rest is filled in.
 
-        `tried` are links of which an earlier create was not confirmed either: that is told.
+        `tried` are links of which an earlier create was not confirmed either: that is told. `sent`: of creates that were found
+        later, what the contact held then.
         """
         links: list[Link] = []
         edits: list[tuple[Link, ContactItem, ContactEdit]] = []
@@ -141,7 +168,7 @@ class Writer:
                 self._run.counts["created_in_c4c"] += 1
                 self._run.mend(issues.key_of(link.type, link.id))
                 linked = replace(self._of_record(link, result), state="linked", origin="mailbox", sent_at=None, code="")
-                edits.append((linked, item, self._filling(linked, item, result)))
+                edits.append((linked, item, self._filling(linked, item, result, sent.get(link.id, NOTHING))))
             elif isinstance(result, Unknown | Conflict | Transient):
                 self.unsettled += 1
                 links.append(link)
@@ -150,15 +177,23 @@ class Writer:
             else:
                 links.append(self._refused(link, item, result))
         if edits:
-            for (link, item, _), answer in zip(edits, self._run.mailbox.update_contacts([e for _, _, e in edits]), strict=True):
+            try:
+                answers = self._run.mailbox.update_contacts([edit for _, _, edit in edits])
+            except SsiError:  # the records are there all the same
+                self._run.keep([*links, *(self.with_item(link, item) for link, item, _ in edits)])
+                raise
+            for (link, item, _), answer in zip(edits, answers, strict=True):
                 kept = self.with_item(link, answer if isinstance(answer, ContactItem) else item)
                 was_refused = any(mark_of(name, self._run.names) == "error" for name in item.categories)
-                links.append(self.marked(kept, "share") if was_refused else kept)
+                if was_refused:
+                    self.mark(kept, "share")
+                links.append(self._since(kept, sent[link.id]) if link.id in sent else kept)
         self._run.keep(links)
 
-    def _filling(self, link: Link, item: ContactItem, person: Person) -> ContactEdit:
+    def _filling(self, link: Link, item: ContactItem, person: Person, sent: Base) -> ContactEdit:
+        """Return what gives a contact what it lacks, but for what it was `sent` with: that was emptied since."""
         here, there = self._values(link, item.contact), self._values(link, person.contact)
-        lacking = {name: value for name, value in there.items() if value and not here[name]}
+        lacking = {name: value for name, value in there.items() if value and not here[name] and not sent.has(name)}
         return ContactEdit(item.ref, item.etag, partial(_given, lacking), link=link.id)
 
     def _create_record(self, link: Link, item: ContactItem) -> Person | SsiError:
@@ -186,7 +221,8 @@ class Writer:
     def _refused(self, link: Link, item: ContactItem, error: SsiError) -> Link:
         link = replace(link, state="ignored", record_id=None, sent_at=None, code="refused")
         self._tell(link, error, item.contact, item.ref)
-        return self.marked(link, "error", self._run.say(cause_of(error)))
+        self.mark(link, "error", self._run.say(cause_of(error)))
+        return link
 
     # --- accounts ---
 
@@ -229,13 +265,23 @@ class Writer:
     def merge(self, tasks: Sequence[Task]) -> None:
         """Give both sides of each link what the other has newer."""
         for chunk in _chunks(tasks, RECORDS_AT_ONCE if any(task.action.merge.to_record for task in tasks) else ITEMS_AT_ONCE):
-            links = [self._changed_record(task) for task in chunk]
-            to_edit = [
-                (task, link) for task, link in zip(chunk, links, strict=True) if not link.code and task.action.merge.to_item
-            ]
-            rest = [link for task, link in zip(chunk, links, strict=True) if link.code or not task.action.merge.to_item]
-            self.done += len(chunk)
+            written: list[tuple[Task, Link]] = []
+            stopped: SsiError | None = None
+            for task in chunk:
+                try:
+                    written.append((task, self._changed_record(task)))
+                except SsiError as error:  # what is done by then is kept: before the next session people may change it back
+                    stopped = error
+                    break
+            to_edit = [(task, link) for task, link in written if not link.code and task.action.merge.to_item]
+            rest = [link for task, link in written if link.code or not task.action.merge.to_item]
+            self.done += len(written)
+            if rest and to_edit:  # the mailbox may be away
+                self._run.keep(rest)
+                rest = []
             self._run.keep([*rest, *self._edited_items(to_edit)], done=self.done, total=max(self.done, self.total))
+            if stopped is not None:
+                raise stopped
 
     def _changed_record(self, task: Task) -> Link:
         """Write to the record; return the link as it is then, the contact being as it was read. A code says that it failed."""
@@ -298,12 +344,15 @@ class Writer:
         link = task.link
         contact = task.item.contact if task.item is not None else task.person.contact if task.person is not None else Contact()
         self._tell(link, error, contact, link.item_ref)
-        return self.marked(replace(link, code="failed"), "error", self._run.say(cause_of(error)))
+        self.mark(link, "error", self._run.say(cause_of(error)))
+        return replace(link, code="failed")
 
     def _mended(self, before: Link, link: Link) -> Link:
         if before.code:
             self._run.mend(issues.key_of(link.type, link.id))
-        return self.marked(link, "share" if link.origin == "mailbox" else None) if before.code == "failed" else link
+        if before.code == "failed":
+            self.mark(link, "share" if link.origin == "mailbox" else None)
+        return link
 
     # --- what is gone on one side ---
 
@@ -315,7 +364,8 @@ class Writer:
             if task.action.do == "release_item":
                 run.counts["unlinked"] += 1
                 released = replace(link, state="ignored", record_id=None, record_base="", code=task.action.code)
-                run.keep([self.marked(released, None)])
+                self.mark(released, None)
+                run.keep([released])
                 continue
             try:
                 run.mailbox.delete_contact(str(link.item_ref), etag=etag)
@@ -371,16 +421,11 @@ class Writer:
 
     # --- marks and issues ---
 
-    def marked(self, link: Link, mark: MarkId | None, reason: str | None = None) -> Link:
-        """Have a contact carry a mark; return its link with what it is then."""
-        if link.item_ref is None:
-            return link
-        run = self._run
-        try:
-            done = run.mailbox.set_contact_mark(link.item_ref, mark, reason=reason, names=run.names)
-        except (NotFound, Conflict, Rejected):
-            return link
-        return replace(link, item_etag=done.etag)
+    def mark(self, link: Link, mark: MarkId | None, reason: str | None = None) -> None:
+        """Have a contact carry a mark. Its link keeps the etag that it has, since others may have changed the contact, too."""
+        if link.item_ref is not None:
+            with suppress(NotFound, Conflict, Rejected):
+                self._run.mailbox.set_contact_mark(link.item_ref, mark, reason=reason, names=self._run.names)
 
     def _tell(self, link: Link, error: SsiError, contact: Contact, item_ref: str | None) -> None:
         run = self._run

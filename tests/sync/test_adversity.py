@@ -1,21 +1,28 @@
 """What happens at the worst moment, or twice, or by halves: nothing is lost, doubled or wrongly told."""
 
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
 
 from server import sync
 from server.domain.contact import Contact
 from server.domain.marks import FOLDERS
+from server.domain.people import PersonType
 from server.services import issues
 from server.store import LeaseLost
-from simulator.world import Fault
-from tests.sync.house import House
+from simulator.world import AccessType, Fault
+from tests.sync.house import SETS, House
 
 ADA = Contact(display_name="Ada Byron", given_name="Ada", surname="Byron", emails=("ada@e.example",), business_phone="+44 1")
 ERROR = "Error in SAP Cloud for Customer SSI"
 SHARE = "SAP Cloud for Customer SSI"
 EVERYWHERE = pytest.mark.parametrize("access_type", ["office365", "exchange_direct", "google"], indirect=True)
+REFUSED_MOVES: dict[AccessType, tuple[tuple[str, str, str], ...]] = {  # vendor, kind and match of faults
+    "office365": (("graph", "status", "PATCH"), ("graph", "status", "POST /v1.0/me/contactFolders")),  # nor may it be copied
+    "exchange_direct": (("exchange", "ErrorQuotaExceeded", "/MoveItem"),),
+}
 
 
 def quiet(house: House) -> None:
@@ -42,6 +49,90 @@ def test_two_equal_contacts_whose_creates_were_lost_get_a_record_each(house: Hou
     assert (len(house.own()), len(house.items())) == (2, 2)
     assert len({link.record_id for link in house.links}) == 2
     quiet(house)
+
+
+def test_a_record_that_a_colleague_changes_before_we_know_that_it_is_ours_is_ours_with_that_change(house: House) -> None:
+    house.done()
+    house.forward(minutes=30)
+    house.remote.put_contact(house.folder(), ADA)
+    house.world.faults.append(Fault("c4c", "acted_drop", match="POST /sap/c4c/odata/v1/c4codataapi/ContactCollection"))
+    house.session()
+    house.world.faults.clear()
+    (row,) = house.own().values()
+    house.change_record(row, JobTitle="Countess", Phone="+44 20 5550 1234")
+    house.forward(minutes=20)
+    house.session()
+    house.later()
+    mailbox, c4c = house.people()
+    assert mailbox == c4c
+    assert [one[-1] for one in c4c] == ["Countess"]
+    quiet(house)
+
+
+@pytest.mark.parametrize("type", ["account", "individual_customer"])
+def test_what_both_sides_changed_before_we_know_of_a_record_of_ours_reaches_the_other(house: House, type: PersonType) -> None:
+    house.done()
+    house.forward(minutes=30)
+    new = Contact(surname="Byron", company="Engines Ltd", business_phone="+44 1", emails=("ada@e.example",))
+    ref = house.remote.put_contact(house.folder(type), new)
+    house.world.faults.append(Fault("c4c", "acted_drop", match=f"POST /sap/c4c/odata/v1/c4codataapi/{SETS[type]}"))
+    house.session()
+    house.world.faults.clear()
+    (row,) = house.own(type).values()
+    house.change_record(row, Phone="+44 20 5550 1234")
+    house.remote.change_contact(ref, web_page="https://engines.example")
+    house.forward(minutes=20)
+    house.session()
+    house.later()
+    assert (len(house.own(type)), len(house.items(type))) == (1, 1)
+    (contact,) = house.items(type).values()
+    assert (row["Phone"], row["WebSite"]) == ("+44 20 5550 1234", "https://engines.example")
+    assert (contact.business_phone, contact.web_page) == ("+44 20 5550 1234", "https://engines.example")
+    quiet(house)
+
+
+def test_a_contact_whose_company_is_unknown_keeps_it_when_its_create_is_found_later(house: House) -> None:
+    house.done()
+    house.forward(minutes=30)
+    house.remote.put_contact(house.folder(), replace(ADA, company="Engines Ltd"))
+    house.world.faults.append(Fault("c4c", "acted_drop", match="POST /sap/c4c/odata/v1/c4codataapi/ContactCollection"))
+    house.session()
+    house.world.faults.clear()
+    (row,) = house.own().values()
+    house.change_record(row, JobTitle="Countess")
+    house.forward(minutes=20)
+    house.session()
+    house.later()
+    (contact,) = house.items().values()
+    assert (contact.company, contact.job_title) == ("Engines Ltd", "Countess")
+    quiet(house)
+
+
+def test_what_changes_during_a_session_counts_for_the_same_guard(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.set_profile(guard_items=2, guard_share=20)
+    for number in range(6):
+        house.add_record(FirstName="Ada", LastName=f"Byron{number}")
+    house.done()
+    house.forward(minutes=30)
+    first, later = ([house.item(f"Byron{number}")[0] for number in two] for two in ((0, 1), (2, 3)))
+    for ref in first:
+        house.remote.change_contact(ref, job_title="Countess")
+    house.add_record(LastName="New")  # after what is created the mailbox is read once more
+    send = httpx.Client.send
+
+    def sent(*args: Any, **options: Any) -> httpx.Response:
+        answer = send(*args, **options)
+        if any(row.get("JobTitle") for row in house.own().values()):
+            while later:
+                house.remote.change_contact(later.pop(), job_title="Countess")
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "send", sent)
+    house.done()
+    assert later == []
+    assert [row.get("JobTitle") for row in house.own().values()].count("Countess") == 2
+    assert "2 " in house.told["guard"].cause
+    assert len(house.items()) == 7
 
 
 def test_a_create_that_never_arrived_is_made_once_beside_new_records(house: House) -> None:
@@ -98,6 +189,30 @@ def test_a_marked_contact_of_the_owners_own_folder_moves_to_ours(house: House, m
     house.later()
     assert list(house.remote.contacts(house.remote.own_contacts)) == [other]
     assert (len(house.items(type)), len(house.own(type))) == (1, 1)
+    quiet(house)
+
+
+@pytest.mark.parametrize("access_type", ["office365", "exchange_direct"], indirect=True)
+@pytest.mark.parametrize("is_ours", [False, True], ids=["own folder", "our folder"])
+def test_a_contact_that_may_not_be_moved_is_told_and_stays_and_all_else_goes_on(
+    house: House, access_type: AccessType, is_ours: bool
+) -> None:
+    old = house.add_record(LastName="Old")
+    house.done()
+    folder = house.folder() if is_ours else house.remote.own_contacts
+    ref = house.remote.put_contact(folder, replace(ADA, company="Engines"))
+    house.later()
+    house.change_record(old, JobTitle="Countess")
+    house.remote.categorize_contact(ref, "Account")
+    house.world.faults += [Fault(vendor, kind, match, status=400) for vendor, kind, match in REFUSED_MOVES[access_type]]
+    house.later()
+    assert house.item("Old")[1].job_title == "Countess"
+    assert (ref in house.remote.contacts(folder), len(house.own()), "rejected" in house.issues) == (True, 1 + is_ours, True)
+    assert ERROR in house.remote.categories_of(ref)
+    house.later()  # it is tried again, since it was touched
+    ((moved, _),) = house.items("account").items()
+    assert (len(house.own("account")), house.issues) == (1, {})
+    assert ERROR not in house.remote.categories_of(moved)
     quiet(house)
 
 

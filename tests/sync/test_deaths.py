@@ -15,6 +15,7 @@ from server.store import Store, Transaction
 from simulator.world import Row
 from tests.sync.house import House
 
+EVERYWHERE = pytest.mark.parametrize("access_type", ["office365", "exchange_direct", "google"], indirect=True)
 COMMITS = 9  # of the session below, about
 REQUESTS = 16  # of the longest, about
 
@@ -65,6 +66,18 @@ class Reaper:
         return sent
 
 
+def die(house: House, number: int, is_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a session that dies at its n-th request, if it makes so many."""
+    reaper, taken = Reaper(number, is_late), house.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx.Client, "send", reaper.over(httpx.Client.send))
+        patch.setattr(requests.Session, "send", reaper.over(requests.Session.send))
+        try:
+            sync.run_session(house.deps, taken)
+        except Died:
+            house.forward(minutes=5)
+
+
 def let_people_be_busy(house: House) -> Row:
     """Let something of each kind happen on both sides; return the record whose contact is edited."""
     old, edited = house.add_record(LastName="Old"), house.add_record(LastName="Edited")
@@ -108,19 +121,45 @@ def test_a_session_that_dies_at_a_commit_is_taken_up_by_the_next(house: House, n
     check(house, old)
 
 
-@pytest.mark.parametrize("access_type", ["office365", "exchange_direct", "google"], indirect=True)
+@EVERYWHERE
 @pytest.mark.parametrize("number", [pytest.param(n, marks=() if n == 8 else pytest.mark.soak) for n in range(1, REQUESTS + 1)])
 @pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
 def test_a_session_that_dies_at_a_request_is_taken_up_by_the_next(
     house: House, number: int, is_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, reaper = let_people_be_busy(house), Reaper(number, is_late)
-    taken = house.take()
-    with monkeypatch.context() as patch:
-        patch.setattr(httpx.Client, "send", reaper.over(httpx.Client.send))
-        patch.setattr(requests.Session, "send", reaper.over(requests.Session.send))
-        try:
-            sync.run_session(house.deps, taken)
-        except Died:
-            house.forward(minutes=5)
+    old = let_people_be_busy(house)
+    die(house, number, is_late, monkeypatch)
     check(house, old)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n in (4, 7) else pytest.mark.soak) for n in range(1, REQUESTS + 1)]
+)
+@pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
+def test_what_people_change_after_a_death_and_before_the_next_session_reaches_the_other_side(
+    house: House, number: int, is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nobody knows yet of what was just created."""
+    let_people_be_busy(house)
+    die(house, number, is_late, monkeypatch)
+    phones, titles = dict[str, str](), dict[str, str]()
+    for ref, contact in house.items().items():
+        phones[contact.surname] = f"+44 20 555 {len(phones):04}"
+        house.remote.change_contact(ref, business_phone=phones[contact.surname])
+    house.forward(minutes=1)
+    for row in house.own().values():
+        titles[row["LastName"]] = f"title of {row['LastName']}"
+        house.change_record(row, JobTitle=titles[row["LastName"]])
+    house.forward(minutes=5)
+    house.session()
+    house.later()
+    mailbox, c4c = house.people()
+    assert mailbox == c4c
+    assert len(c4c) == 8
+    for _, surname, _, phone, title in c4c:
+        assert phone == phones.get(surname, phone)
+        assert title == titles.get(surname, title)
+    house.mark_events()
+    house.later()
+    assert house.happened() == []

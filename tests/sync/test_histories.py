@@ -1,18 +1,21 @@
-"""Whatever people do on both sides while vendors fail now and then: both sides come to agree, and nothing is lost or doubled.
+"""Whatever people do on both sides while vendors fail and sessions die: both sides come to agree, nothing is lost or doubled.
 
-A history is a row of random doings, sessions and faults. The oracle keeps its own account of who wrote what since both sides last
-agreed, and looks at the World; it knows nothing of plans, links or bases.
+A history is a row of random doings, sessions, faults and deaths. The oracle keeps its own account of who wrote what since both
+sides last agreed, and looks at the World; it knows nothing of plans, links or bases.
 """
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from server.domain.contact import Contact
+from server.services import Deps
 from simulator.world import Fault, Row
 from tests.sync.house import House
+from tests.sync.test_deaths import die
 
 ROUNDS = 7
 PROPERTY = {"given_name": "FirstName", "business_phone": "Phone", "job_title": "JobTitle", "email": "Email"}
@@ -27,13 +30,14 @@ KINDS: dict[str, dict[str, Any]] = {
 class History:
     """One person's doings by a seed. Everybody has a surname of their own, which never changes."""
 
-    def __init__(self, house: House, seed: int) -> None:
-        self.house, self.random = house, random.Random(seed)
+    def __init__(self, house: House, seed: int, process: Callable[..., Deps], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.house, self.random, self.process, self.monkeypatch = house, random.Random(seed), process, monkeypatch
         self.written: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)  # (who, field) -> side -> last value
         self.everybody: set[str] = set()
         self.only_in_c4c: set[str] = set()  # deleted in the mailbox
         self.gone: dict[str, bool] = {}  # obsolete in C4C -> whether the contact is its owner's own
         self.mine: set[str] = set()  # began in the mailbox
+        self.known: set[str] = set()  # were on both sides when a session ended
         self.number = 0
 
     def text(self) -> str:
@@ -79,7 +83,7 @@ class History:
             self.note(row["LastName"], "c4c", {field: value})
 
     def drop_item(self) -> None:
-        both = self.on_both_sides()
+        both = [name for name in self.on_both_sides() if name in self.known]  # else it may be a lost create
         if both:
             name = self.random.choice(both)
             self.house.remote.drop_contact(self.house.item(name)[0])
@@ -106,6 +110,7 @@ class History:
 
     def note(self, name: str, side: str, values: dict[str, str]) -> None:
         for field, value in values.items():
+            self.written[name, field].pop("both", None)
             self.written[name, field][side] = value
 
     # What vendors do
@@ -126,7 +131,12 @@ class History:
             self.house.forward(seconds=self.random.choice([1, 20, 120]))
         for _ in range(self.random.choice([0, 0, 1, 2])):
             self.sicken()
-        self.house.session()
+        if self.random.random() < 0.3:
+            die(self.house, self.random.randrange(2, 14), self.random.random() < 0.5, self.monkeypatch)
+            self.house.deps = self.process()
+        else:
+            self.house.session()
+            self.known |= set(self.on_both_sides())
         self.house.forward(minutes=self.random.choice([1, 6, 40]))
 
     def settle(self) -> None:
@@ -138,6 +148,7 @@ class History:
             self.house.done()
             if not self.house.happened():
                 break
+        self.known |= set(self.on_both_sides())
         self.check()
         self.house.forward(minutes=20)
         self.house.mark_events()
@@ -164,9 +175,11 @@ class History:
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in range(1, 60))])
 @pytest.mark.parametrize("access_type", ["office365", "exchange_direct", "google"], indirect=True)
-def test_both_sides_come_to_agree_and_nothing_is_lost_or_doubled(house: House, seed: int) -> None:
+def test_both_sides_come_to_agree_and_nothing_is_lost_or_doubled(
+    house: House, seed: int, process: Callable[..., Deps], monkeypatch: pytest.MonkeyPatch
+) -> None:
     house.done()
-    history = History(house, seed)
+    history = History(house, seed, process, monkeypatch)
     for _ in range(3):
         for _ in range(ROUNDS // 3 + 1):
             history.round()
