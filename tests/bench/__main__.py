@@ -1,8 +1,9 @@
 """Measure the product: real server processes, real ports, the simulator behind them.
 
 Prints one line per figure: value, limit, whether it is met, and how it was measured; with --json one object of names and
-values. With names of parts (lookup, save, mailbox, memory, growth, pane, gmail, sessions, sessions-growth) only those are
-measured; the last, which takes long, only when it is named. The exit code is 0 either way.
+values. With names of parts (lookup, save, mailbox, memory, growth, pane, gmail, sessions, sessions-growth, schedule,
+neighbours, hooks) only those are measured; the last four, which take long, only when they are named. The exit code is 0 either
+way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from simulator import demo
-from tests.bench import gmail, growth, lookup, mailbox, memory, pane, save, sessions
+from tests.bench import gmail, growth, hooks, lookup, mailbox, memory, neighbours, pane, save, schedule, sessions
 from tests.bench.figures import CannotMeasure, Figure, table
 from tests.bench.product import running, simulated
 
@@ -65,16 +66,21 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "gmail": _gmail,
     "sessions": sessions.measure,
 }
-NAMED_PARTS: dict[str, Callable[[], Iterator[Figure]]] = {"sessions-growth": sessions.measure_growth}
+NAMED_PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "sessions-growth": sessions.measure_growth,
+    "schedule": schedule.measure,
+    "neighbours": neighbours.measure,
+    "hooks": hooks.measure,
+}
 """Measured only when they are named."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "parts", nargs="*", metavar="part", help=f"one of {', '.join(PARTS | NAMED_PARTS)}; all but the last if none is named"
-    )
+    named = ", ".join(NAMED_PARTS)
+    parts = f"one of {', '.join(PARTS)}, {named}; all but {named} if none is named"
+    parser.add_argument("parts", nargs="*", metavar="part", help=parts)
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS | NAMED_PARTS):
         parser.error(f"there is no part {min(unknown)!r}")
